@@ -1,0 +1,329 @@
+"""Trains PPO on a Gymnasium environment, evaluates the policy and exports it as a SavedModel.
+
+    python examples/train.py --env=Pendulum-v1
+
+Every component is chosen by a flag; a flag left out takes the environment's preset, then the
+default.
+"""
+
+import json
+import platform
+import sys
+import textwrap
+import time
+from importlib import metadata
+from pathlib import Path
+
+from absl import app, flags, logging
+
+import ppo_tf
+from ppo_tf.presets import DEFAULTS, resolve
+
+# From the flags' values to components: `s` holds the resolved settings by name.
+ESTIMATORS = {
+    "gae": lambda s: ppo_tf.GAE(s["gamma"], s["gae_lambda"]),
+    "n_step": lambda s: ppo_tf.NStep(s["n_step"], s["gamma"]),
+    "reward_to_go": lambda s: ppo_tf.RewardToGo(s["gamma"], s["baseline"]),
+}
+LOSSES = {
+    "clip": lambda s: ppo_tf.Clip(s["clip_epsilon"]),
+    "kl_penalty": lambda s: ppo_tf.KLPenalty(s["kl_coefficient"], s["kl_target"]),
+    "policy_gradient": lambda s: ppo_tf.PolicyGradient(),
+}
+VALUE_LOSSES = {
+    "squared": lambda s: ppo_tf.SquaredError(),
+    "clipped": lambda s: ppo_tf.ClippedError(s["clip_epsilon"]),
+    "huber": lambda s: ppo_tf.Huber(),
+}
+
+
+def _setting(define, name, text, *args):
+    """A flag of a setting: without a value of its own, so that presets apply; the help says the
+    default."""
+    default = DEFAULTS[name]
+    if isinstance(default, tuple):
+        default = ",".join(map(str, default))
+    define(name, None, *args, f"{text} (default: {default})")
+
+
+ENV = flags.DEFINE_string(
+    "env", None, "Gymnasium id of the environment, such as Pendulum-v1. Required."
+)
+LOGDIR = flags.DEFINE_string(
+    "logdir", None, "New folder for the run's files (default: runs/ENV-seedSEED-TIME)."
+)
+EXPORT_DIR = flags.DEFINE_string(
+    "export_dir", None, "New folder for the exported policy (default: LOGDIR/policy)."
+)
+_setting(flags.DEFINE_integer, "num_envs", "Environments side by side, count.")
+_setting(
+    flags.DEFINE_enum,
+    "backend",
+    "How environments are stepped.",
+    ["auto", "sync", "async", "vector"],
+)
+_setting(flags.DEFINE_integer, "total_steps", "Environment steps to train for, never exceeded.")
+_setting(flags.DEFINE_integer, "horizon", "Steps per environment and iteration (the paper's T).")
+_setting(flags.DEFINE_enum, "estimator", "Advantage estimator.", list(ESTIMATORS))
+_setting(flags.DEFINE_integer, "n_step", "Rewards that --estimator=n_step sums, steps.")
+_setting(flags.DEFINE_float, "gamma", "Discount per step, 0 to 1.")
+_setting(flags.DEFINE_float, "gae_lambda", "Weight of longer sums in --estimator=gae, 0 to 1.")
+_setting(
+    flags.DEFINE_boolean,
+    "baseline",
+    "Whether --estimator=reward_to_go subtracts the critic's value.",
+)
+_setting(flags.DEFINE_enum, "loss", "Policy loss.", list(LOSSES))
+_setting(
+    flags.DEFINE_float, "clip_epsilon", "How far --loss=clip lets the probability ratio leave 1."
+)
+_setting(
+    flags.DEFINE_float, "kl_coefficient", "Weight of the divergence in --loss=kl_penalty, per nat."
+)
+_setting(
+    flags.DEFINE_float, "kl_target", "Divergence per update that adapts --kl_coefficient, nats."
+)
+_setting(flags.DEFINE_float, "entropy_coefficient", "Weight of the entropy bonus, per nat.")
+_setting(flags.DEFINE_enum, "value_loss", "Critic's loss.", list(VALUE_LOSSES))
+_setting(flags.DEFINE_float, "value_coefficient", "Weight of the critic's loss.")
+_setting(flags.DEFINE_float, "learning_rate", "Adam's step size, at the start.")
+_setting(
+    flags.DEFINE_enum,
+    "learning_rate_schedule",
+    "Whether the step size falls to 0 over the run.",
+    ["constant", "linear"],
+)
+_setting(flags.DEFINE_float, "max_gradient_norm", "Bound of the gradients' joint norm.")
+_setting(flags.DEFINE_integer, "epochs", "Passes over the data per update, count.")
+_setting(
+    flags.DEFINE_integer, "minibatch_size", "Samples per gradient step; divides horizon * num_envs."
+)
+_setting(flags.DEFINE_float, "target_kl", "Divergence that ends an update's epochs early, nats.")
+_setting(
+    flags.DEFINE_boolean, "recompute_advantages", "Whether every epoch estimates advantages anew."
+)
+_setting(
+    flags.DEFINE_boolean,
+    "standardize_advantages",
+    "Whether a minibatch's advantages get mean 0, std 1.",
+)
+_setting(
+    flags.DEFINE_boolean,
+    "scale_rewards",
+    "Whether rewards are divided by the running std of returns.",
+)
+_setting(
+    flags.DEFINE_boolean,
+    "normalize_observations",
+    "Whether models normalise by running statistics.",
+)
+_setting(flags.DEFINE_list, "hidden_sizes", "Units of the hidden layers, comma-separated.")
+_setting(flags.DEFINE_string, "activation", "Of the hidden layers, a Keras name.")
+_setting(flags.DEFINE_enum, "action_bounds", "How a Box's bounds are kept.", ["clip", "tanh"])
+_setting(
+    flags.DEFINE_float,
+    "initial_scale",
+    "First standard deviation of a Gaussian, in half action ranges.",
+)
+_setting(
+    flags.DEFINE_boolean,
+    "state_dependent_scale",
+    "Whether that deviation is a function of the state.",
+)
+_setting(flags.DEFINE_integer, "seed", "Of everything random in the run.")
+_setting(flags.DEFINE_integer, "eval_episodes", "Episodes of each evaluation at the end, count.")
+_setting(flags.DEFINE_boolean, "jit", "Whether XLA compiles the update.")
+
+
+class Run:
+    """What is made before training starts; nothing is written until all of it stands."""
+
+    def __init__(self):
+        if ENV.value is None:
+            raise ValueError("--env is required, for instance --env=Pendulum-v1.")
+        self.env_id = ENV.value
+        given = {name: flags.FLAGS[name].value for name in DEFAULTS}
+        if given["hidden_sizes"] is not None:
+            given["hidden_sizes"] = _sizes(given["hidden_sizes"])
+        self.settings = resolve(self.env_id, given)
+        s = self.values = {name: setting.value for name, setting in self.settings.items()}
+        if s["eval_episodes"] < 1:
+            raise ValueError(f"eval_episodes must be at least 1. Received: {s['eval_episodes']}")
+        name = f"{self.env_id.replace('/', '-')}-seed{s['seed']}-{time.strftime('%Y%m%d-%H%M%S')}"
+        self.logdir = ppo_tf.check_export_path(LOGDIR.value or Path("runs") / name)
+        self.policy_path = ppo_tf.check_export_path(EXPORT_DIR.value or self.logdir / "policy")
+        self.envs = ppo_tf.make_envs(
+            self.env_id, s["num_envs"], seed=s["seed"], backend=s["backend"]
+        )
+        self.critic = ppo_tf.mlp_critic(self.envs, seed=2 * s["seed"], **_network(s))
+        self.policy = ppo_tf.mlp_policy(
+            self.envs,
+            bounds=s["action_bounds"],
+            initial_scale=s["initial_scale"],
+            state_dependent_scale=s["state_dependent_scale"],
+            seed=2 * s["seed"] + 1,
+            **_network(s),
+        )
+        self.learner = ppo_tf.Learner(
+            self.policy,
+            self.critic,
+            ppo_tf.default_optimizer(_learning_rate(s), s["max_gradient_norm"]),
+            ESTIMATORS[s["estimator"]](s),
+            ppo_tf.Sum([LOSSES[s["loss"]](s), ppo_tf.EntropyBonus(s["entropy_coefficient"])]),
+            value_loss=VALUE_LOSSES[s["value_loss"]](s),
+            value_coefficient=s["value_coefficient"],
+            epochs=s["epochs"],
+            minibatch_size=s["minibatch_size"],
+            standardize_advantages=s["standardize_advantages"],
+            recompute_advantages=s["recompute_advantages"],
+            reward_scaling=ppo_tf.RewardScaling(s["gamma"]) if s["scale_rewards"] else None,
+            target_kl=s["target_kl"],
+            jit_compile=s["jit"],
+            seed=s["seed"],
+        )
+
+    def open_folder(self):
+        """Makes the log folder with config.json in it."""
+        self.logdir.mkdir(parents=True)
+        config = {
+            "env": self.env_id,
+            "seed": self.values["seed"],
+            "settings": {name: setting._asdict() for name, setting in self.settings.items()},
+            "versions": versions(),
+        }
+        self.write("config.json", config)
+
+    def write(self, name, value):
+        """Writes a JSON file into the log folder."""
+        (self.logdir / name).write_text(json.dumps(value, indent=2) + "\n")
+
+
+def _sizes(words):
+    try:
+        return tuple(int(word) for word in words)
+    except ValueError:
+        raise ValueError(
+            f"hidden_sizes must be whole numbers, such as 64,64. Received: {','.join(words)}"
+        ) from None
+
+
+def _network(s):
+    return {
+        "hidden_sizes": s["hidden_sizes"],
+        "activation": s["activation"],
+        "normalize": s["normalize_observations"],
+    }
+
+
+def _learning_rate(s):
+    if s["learning_rate_schedule"] == "constant":
+        return s["learning_rate"]
+    import keras
+
+    samples = s["horizon"] * s["num_envs"]
+    updates = max(s["total_steps"] // samples, 1)
+    steps = updates * s["epochs"] * max(samples // s["minibatch_size"], 1)
+    return keras.optimizers.schedules.PolynomialDecay(s["learning_rate"], steps, 0.0)
+
+
+def versions():
+    """Versions of what a run's numbers depend on."""
+    packages = ("ppo_tf", "tensorflow", "keras", "tensorflow-probability", "gymnasium", "numpy")
+    return {"python": platform.python_version()} | {p: metadata.version(p) for p in packages}
+
+
+def show_settings(env_id, settings):
+    """Prints the resolved settings, grouped by where they came from."""
+    print(f"{env_id}, ppo_tf {ppo_tf.__version__}")
+    for source in ("flag", "preset", "default"):
+        items = [f"{name}={s.value}" for name, s in settings.items() if s.source == source]
+        if items:
+            text = " ".join(item.replace(" ", "") for item in items)
+            indent = " " * 9
+            print(textwrap.fill(f"{source + ':':9}{text}", 100, subsequent_indent=indent))
+
+
+def train(run):
+    """Trains; returns the exit code: 0, 1 after a number that is not finite, 130 after Ctrl-C."""
+    import keras
+
+    show_settings(run.env_id, run.settings)
+    try:
+        ppo_tf.fit(
+            run.learner,
+            run.envs,
+            total_steps=run.values["total_steps"],
+            horizon=run.values["horizon"],
+            callbacks=[
+                keras.callbacks.LambdaCallback(on_train_begin=lambda logs: run.open_folder()),
+                ppo_tf.MetricsCSV(run.logdir / "metrics.csv"),
+                ppo_tf.TensorBoardScalars(run.logdir),
+                ppo_tf.Progress(),
+            ],
+        )
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except ppo_tf.NonFiniteError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    finally:
+        run.envs.close()
+    return 0
+
+
+def evaluate(run):
+    """Evaluates the policy, writes evaluation.json and prints the result."""
+    s, results = run.values, {}
+    for mode in ("deterministic", "sampled"):
+        results[mode] = ppo_tf.evaluate(
+            run.policy,
+            run.env_id,
+            episodes=s["eval_episodes"],
+            seed=s["seed"],
+            deterministic=mode == "deterministic",
+        )
+    run.write("evaluation.json", {mode: result.summary() for mode, result in results.items()})
+    for mode, result in results.items():
+        print(
+            f"{mode + ' evaluation:':26}return {result.mean:.1f} +- {result.std:.1f} "
+            f"over {len(result.returns)} episodes"
+        )
+
+
+def main(argv):
+    """Runs everything; returns the exit code."""
+    logging.set_verbosity(logging.WARNING)  # TensorFlow's notes on every file it saves
+    try:
+        if argv[1:]:
+            raise ValueError(f"Only flags are taken. Received: {' '.join(argv[1:])}")
+        run = Run()
+        code = train(run)
+    except (ValueError, ImportError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    ppo_tf.export_policy(
+        run.policy, run.policy_path, critic=run.critic, metadata={"env": run.env_id}
+    )
+    try:
+        if code == 0:
+            evaluate(run)
+    except KeyboardInterrupt:
+        code = 130
+    print(f"policy: {run.policy_path}")
+    return code
+
+
+def parse(argv):
+    """Parses the flags; a bad one ends the program with one line."""
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        print(f"error: {str(error).replace(chr(10), ' ')}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse)

@@ -1,0 +1,18 @@
+"""ppo_tf: proximal policy optimisation for TensorFlow and Keras 3, from parts that plug together.
+
+The public names are listed in `__init__.pyi` and loaded on first use, so that what needs no
+TensorFlow (help texts, presets, checks of arguments) does not wait for it.
+"""
+
+import lazy_loader
+
+from ppo_tf import _quiet
+from ppo_tf._version import __version__ as __version__
+
+_load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str):
+    if name in __all__ and name not in ("presets",):
+        _quiet.import_tensorflow()
+    return _load(name)

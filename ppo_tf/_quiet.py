@@ -1,0 +1,32 @@
+"""Importing TensorFlow without the messages its C++ side prints that nobody can act on."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+
+
+def import_tensorflow() -> None:
+    """Imports TensorFlow, its start-up messages held back unless the import fails.
+
+    TensorFlow 2.21 writes about oneDNN and missing GPU drivers straight to file descriptor 2 while
+    its libraries load, whatever its log level. Who sets TF_CPP_MIN_LOG_LEVEL gets what that asks
+    for.
+    """
+    if "tensorflow" in sys.modules or "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as messages:
+        os.dup2(messages.fileno(), 2)
+        try:
+            import tensorflow  # noqa: F401
+        except BaseException:
+            messages.seek(0)
+            os.write(kept, messages.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)

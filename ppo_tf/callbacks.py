@@ -1,0 +1,139 @@
+"""Keras callbacks for `fit`: the log files and the progress line."""
+
+from __future__ import annotations
+
+import csv
+import os
+import time
+from typing import IO, Any
+
+import keras
+import rich.console
+import rich.progress
+import tensorflow as tf
+
+Logs = dict[str, Any] | None
+
+
+class MetricsCSV(keras.callbacks.Callback):
+    """One row per iteration, flushed at once; an empty field where a quantity has no value.
+
+    Keras' own CSVLogger adds an empty `val_` column for each of ours.
+
+    Args:
+        path: of the file, written anew.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        super().__init__()
+        self._path = path
+        self._file: IO[str] | None = None
+        self._writer: csv.DictWriter | None = None
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        """Opens the file."""
+        self._file = open(self._path, "w", newline="")  # noqa: SIM115 (closed at on_train_end)
+        self._writer = None
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Writes the iteration's row."""
+        assert self._file is not None
+        row = {"iteration": epoch, **(logs or {})}
+        if self._writer is None:
+            self._writer = csv.DictWriter(self._file, list(row), lineterminator="\n")
+            self._writer.writeheader()
+        self._writer.writerow(row)
+        self._file.flush()
+
+    def on_train_end(self, logs: Logs = None) -> None:
+        """Closes the file."""
+        if self._file is not None:
+            self._file.close()
+
+
+class TensorBoardScalars(keras.callbacks.Callback):
+    """The logs as TensorBoard scalars over environment steps, grouped by their prefix.
+
+    Args:
+        logdir: folder of the event file.
+    """
+
+    def __init__(self, logdir: str | os.PathLike):
+        super().__init__()
+        self._logdir = os.fspath(logdir)
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        """Opens the event file."""
+        self._writer = tf.summary.create_file_writer(self._logdir)
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Writes the iteration's scalars."""
+        logs = dict(logs or {})
+        step = int(logs.pop("rollout/steps"))
+        with self._writer.as_default():
+            for name, value in logs.items():
+                if value is not None:
+                    tf.summary.scalar(name, value, step=step)
+
+    def on_train_end(self, logs: Logs = None) -> None:
+        """Closes the event file."""
+        self._writer.close()
+
+
+class Progress(keras.callbacks.Callback):
+    """A live line with steps, steps/s, return and time left; plain lines where there is no
+    terminal.
+
+    Args:
+        interval: seconds between plain lines.
+        console: of rich, by default standard output.
+    """
+
+    def __init__(self, interval: float = 5.0, console: rich.console.Console | None = None):
+        super().__init__()
+        self._interval = interval
+        self._console = console or rich.console.Console()
+        self._bar: rich.progress.Progress | None = None
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        """Starts the clock and, on a terminal, the live line."""
+        self._total = self.params["total_steps"]
+        self._start = self._shown = time.perf_counter()
+        if self._console.is_terminal:
+            self._bar = rich.progress.Progress(
+                rich.progress.TextColumn("{task.completed:,.0f}/{task.total:,.0f} steps"),
+                rich.progress.BarColumn(),
+                rich.progress.TextColumn("{task.fields[rate]} steps/s  return {task.fields[ret]}"),
+                rich.progress.TimeRemainingColumn(),
+                console=self._console,
+                auto_refresh=False,  # a thread of its own would take time from the environments
+            )
+            self._bar.start()
+            self._task = self._bar.add_task("", total=self._total, rate="-", ret="-")
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Moves the line, or prints one if it is time."""
+        logs = logs or {}
+        steps, now = int(logs["rollout/steps"]), time.perf_counter()
+        rate = steps / (now - self._start)
+        value = logs["rollout/episode_return"]
+        ret = "-" if value is None else f"{value:.1f}"
+        if self._bar is not None:
+            self._bar.update(
+                self._task, completed=steps, rate=f"{rate:,.0f}", ret=ret, refresh=True
+            )
+        elif now - self._shown >= self._interval or steps >= self._total:
+            self._shown = now
+            left = (self._total - steps) / rate
+            self._console.print(
+                f"{steps:,}/{self._total:,} steps  {rate:,.0f} steps/s  return {ret}  "
+                f"{left:.0f} s left",
+                highlight=False,
+                soft_wrap=True,
+            )
+
+    def on_train_end(self, logs: Logs = None) -> None:
+        """Leaves the line as it stands."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None

@@ -1,0 +1,111 @@
+"""Vector environments by id, with errors that say what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AutoresetMode
+
+from ppo_tf import ops
+
+BACKENDS = ("auto", "sync", "async", "vector")
+
+# Packages of an environment's entry point, and the extra of ppo_tf that brings what they need.
+_EXTRAS = {"mujoco": "mujoco", "box2d": "box2d"}
+
+
+def make_envs(
+    env_id: str,
+    num_envs: int = 1,
+    *,
+    seed: int = 0,
+    backend: str = "auto",
+    autoreset_mode: AutoresetMode = AutoresetMode.SAME_STEP,
+    **kwargs: Any,
+) -> gymnasium.vector.VectorEnv:
+    """Makes a vector of environments and seeds it, so that `reset()` starts a reproducible run.
+
+    Args:
+        env_id: of Gymnasium's registry; "module:Name-v0" imports the module first.
+        num_envs: environments side by side.
+        seed: of the environments, each of which gets its own stream.
+        backend: "sync" steps them in turn, "async" each in a process of its own, "vector" is the
+            environment's own vector class, "auto" chooses ("sync").
+        autoreset_mode: how "sync" and "async" start the next episode; see gymnasium.vector.
+        kwargs: of the environment, for instance render_mode.
+
+    Raises:
+        ValueError: an argument out of range, an unknown environment (near names are suggested).
+        ImportError: a package that the environment needs is not installed.
+    """
+    if num_envs < 1:
+        raise ValueError(f"num_envs must be at least 1. Received: num_envs={num_envs}")
+    if backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {BACKENDS}. Received: backend={backend!r}")
+    spec = _find_spec(env_id)
+    if backend == "vector":
+        if spec.vector_entry_point is None:
+            raise ValueError(f"backend='vector' needs a vector class of {env_id}, which has none.")
+        mode, vector_kwargs = "vector_entry_point", {}
+    else:
+        mode = "async" if backend == "async" else "sync"
+        vector_kwargs = {"autoreset_mode": autoreset_mode}
+    try:
+        envs = gymnasium.make_vec(
+            env_id, num_envs, vectorization_mode=mode, vector_kwargs=vector_kwargs, **kwargs
+        )
+    except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
+        raise ImportError(_missing_package(env_id, spec, error)) from error
+    reset(envs, environment_seeds(seed, num_envs))
+    return envs
+
+
+def reset(
+    envs: gymnasium.vector.VectorEnv,
+    seeds: Sequence[int | None],
+    mask: np.ndarray | None = None,
+) -> np.ndarray:
+    """Starts new episodes and returns the observations [B, ...].
+
+    Args:
+        envs: the environments.
+        seeds: one per environment. A vector class with one random stream for all takes the first.
+        mask: bool [B], which environments to reset, in auto-reset mode DISABLED; None: all.
+    """
+    one_each = isinstance(envs, gymnasium.vector.SyncVectorEnv | gymnasium.vector.AsyncVectorEnv)
+    seed: Any = list(seeds) if one_each else seeds[0]
+    observations, _ = envs.reset(seed=seed, options=None if mask is None else {"reset_mask": mask})
+    return observations
+
+
+def environment_seeds(seed: int, count: int, purpose: str = "environments") -> list[int]:
+    """Seeds for `reset`, from a run's: near seeds share none, unlike seed, seed + 1, ..."""
+    return [int(word) & 0x7FFFFFFF for word in ops.derive_words(count, seed, purpose)]
+
+
+def _find_spec(env_id: str) -> gymnasium.envs.registration.EnvSpec:
+    try:
+        return gymnasium.spec(env_id)
+    except ImportError as error:
+        raise ImportError(f"{env_id}: {error}") from error
+    except gymnasium.error.Error as error:
+        near = _near_names(env_id)
+        hint = f"; near names: {', '.join(near)}" if near else ""
+        raise ValueError(f"Unknown environment. Received: env={env_id!r}{hint}") from error
+
+
+def _near_names(env_id: str) -> list[str]:
+    known = {name.lower(): name for name in gymnasium.registry}
+    return [known[n] for n in difflib.get_close_matches(env_id.lower(), known, n=3, cutoff=0.6)]
+
+
+def _missing_package(env_id, spec, error) -> str:
+    parts = str(spec.entry_point).replace(":", ".").split(".")
+    extras = [_EXTRAS[part] for part in parts if part in _EXTRAS]
+    if extras:
+        return f"{env_id} needs the extra {extras[0]!r}: pip install 'ppo_tf[{extras[0]}]'"
+    return f"{env_id} needs a package that is not installed: {error}"

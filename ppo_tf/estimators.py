@@ -1,0 +1,151 @@
+"""Advantage estimators: how much better was an action than the policy's average?
+
+Every estimator takes float tensors [T, B] by keyword and returns (advantages, targets) [T, B]:
+
+    rewards      r_t, received after acting at t
+    values       V(s_t)
+    next_values  V(s_{t+1}) of the true successor, at an episode's end its final state
+    terminated   bool, s_{t+1} is terminal: V(s_{t+1}) counts as 0
+    truncated    bool, the episode was cut at s_{t+1}: V(s_{t+1}) stands for what was not seen
+
+A sum over time runs until the episode ends, either way, or the segment does; where it stops without
+a termination it closes with the value of the state it stopped at. Termination cuts the bootstrap,
+either end cuts the sum.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from ppo_tf import ops
+from ppo_tf.types import Tensor
+
+
+def _check_fraction(name: str, value: float) -> None:
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"{name} must be in [0, 1]. Received: {name}={value}")
+
+
+def _check_shapes(*tensors: Tensor) -> None:
+    for tensor in tensors[1:]:
+        if tensor.shape != tensors[0].shape:
+            raise ValueError(
+                "An estimator's arguments must share one shape [T, B]. "
+                f"Received shapes: {[tuple(t.shape) for t in tensors]}"
+            )
+
+
+def _alive(terminated: Tensor, dtype) -> Tensor:
+    return 1.0 - tf.cast(terminated, dtype)
+
+
+def _continues(terminated: Tensor, truncated: Tensor, dtype) -> Tensor:
+    return 1.0 - tf.cast(terminated | truncated, dtype)
+
+
+def td_error(
+    rewards: Tensor, values: Tensor, next_values: Tensor, terminated: Tensor, gamma: float
+) -> Tensor:
+    """delta_t = r_t + gamma (1 - terminated_t) V(s_{t+1}) - V(s_t).
+
+    Schulman et al. 2016 (arXiv 1506.02438), before eq. 11. All tensors [T, B].
+    """
+    return rewards + gamma * _alive(terminated, rewards.dtype) * next_values - values
+
+
+@dataclass(frozen=True)
+class RewardToGo:
+    """A_t = sum_{l>=0} gamma^l r_{t+l} - V(s_t): no bias from the critic, the most variance.
+
+    Williams 1992 with a baseline; Schulman et al. 2016, eq. 18. The sum closes with
+    gamma^k V(s_{t+k}) where the segment or a truncation cuts it short.
+
+    Args:
+        gamma: discount per step, in [0, 1].
+        baseline: whether to subtract V(s_t). Without it the advantage is the return itself, as in
+            plain REINFORCE; a learner without a critic sees zeros for every value.
+    """
+
+    gamma: float = 0.99
+    baseline: bool = True
+
+    def __post_init__(self):
+        _check_fraction("gamma", self.gamma)
+
+    def __call__(self, *, rewards, values, next_values, terminated, truncated):
+        """Returns (advantages, targets), see the module's docstring."""
+        _check_shapes(rewards, values, next_values, terminated, truncated)
+        continues = _continues(terminated, truncated, rewards.dtype)
+        continues = tf.concat([continues[:-1], tf.zeros_like(continues[-1:])], axis=0)
+        tail = (1.0 - continues) * _alive(terminated, rewards.dtype) * next_values
+        returns = ops.discounted_sum(rewards + self.gamma * tail, self.gamma * continues)
+        return returns - values if self.baseline else returns, returns
+
+
+@dataclass(frozen=True)
+class NStep:
+    """A_t = sum_{l<n} gamma^l r_{t+l} + gamma^n V(s_{t+n}) - V(s_t).
+
+    Mnih et al. 2016 (arXiv 1602.01783). Where the episode or the segment ends in fewer than n
+    steps, the sum is as much shorter and closes with the value there (0 after a termination).
+
+    Args:
+        n: rewards to sum before the critic takes over, at least 1.
+        gamma: discount per step, in [0, 1].
+    """
+
+    n: int = 5
+    gamma: float = 0.99
+
+    def __post_init__(self):
+        if self.n < 1:
+            raise ValueError(f"n must be at least 1. Received: n={self.n}")
+        _check_fraction("gamma", self.gamma)
+
+    def __call__(self, *, rewards, values, next_values, terminated, truncated):
+        """Returns (advantages, targets), see the module's docstring.
+
+        The n-step advantage telescopes into TD errors, and obeys A^(1)_t = delta_t and
+        A^(m+1)_t = delta_t + gamma A^(m)_{t+1}: n - 1 sweeps over the whole segment at once.
+        """
+        _check_shapes(rewards, values, next_values, terminated, truncated)
+        delta = td_error(rewards, values, next_values, terminated, self.gamma)
+        decay = self.gamma * _continues(terminated, truncated, rewards.dtype)
+        sweeps = tf.minimum(self.n, tf.shape(rewards)[0]) - 1  # more cannot reach further
+
+        def sweep(m, advantages):
+            later = tf.concat([advantages[1:], tf.zeros_like(advantages[-1:])], axis=0)
+            return m + 1, delta + decay * later
+
+        _, advantages = tf.while_loop(lambda m, _: m < sweeps, sweep, (0, delta))
+        return advantages, advantages + values
+
+
+@dataclass(frozen=True)
+class GAE:
+    """A_t = sum_{l>=0} (gamma lambda)^l delta_{t+l}, generalised advantage estimation.
+
+    Schulman et al. 2016 (arXiv 1506.02438), eq. 16. lambda trades the critic's bias (0: one TD
+    error) for the return's variance (1: `RewardToGo`).
+
+    Args:
+        gamma: discount per step, in [0, 1].
+        gae_lambda: weight of longer sums, in [0, 1].
+    """
+
+    gamma: float = 0.99
+    gae_lambda: float = 0.95
+
+    def __post_init__(self):
+        _check_fraction("gamma", self.gamma)
+        _check_fraction("gae_lambda", self.gae_lambda)
+
+    def __call__(self, *, rewards, values, next_values, terminated, truncated):
+        """Returns (advantages, targets), see the module's docstring."""
+        _check_shapes(rewards, values, next_values, terminated, truncated)
+        delta = td_error(rewards, values, next_values, terminated, self.gamma)
+        continues = _continues(terminated, truncated, rewards.dtype)
+        advantages = ops.discounted_sum(delta, self.gamma * self.gae_lambda * continues)
+        return advantages, advantages + values

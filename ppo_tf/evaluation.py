@@ -1,0 +1,120 @@
+"""How good is a policy? Whole episodes on fresh environments with seeds of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from gymnasium.vector import AutoresetMode
+
+from ppo_tf import ops
+from ppo_tf.envs import environment_seeds, make_envs, reset
+from ppo_tf.policy import Policy
+
+Act = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (observations, seed int32 [2]) -> actions
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Returns and lengths of evaluated episodes, in the order of their seeds.
+
+    Attributes:
+        returns: undiscounted sum of rewards per episode.
+        lengths: steps per episode.
+    """
+
+    returns: tuple[float, ...]
+    lengths: tuple[int, ...]
+
+    @property
+    def mean(self) -> float:
+        """Mean return."""
+        return float(np.mean(self.returns))
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of the returns (divisor n)."""
+        return float(np.std(self.returns))
+
+    def summary(self) -> dict[str, Any]:
+        """Mean, spread and every episode, for a JSON file."""
+        return {
+            "episodes": len(self.returns),
+            "mean_return": self.mean,
+            "std_return": self.std,
+            "min_return": min(self.returns),
+            "max_return": max(self.returns),
+            "mean_length": float(np.mean(self.lengths)),
+            "returns": list(self.returns),
+            "lengths": list(self.lengths),
+        }
+
+
+def evaluate(
+    policy: Policy | Act,
+    env_id: str,
+    *,
+    episodes: int = 100,
+    seed: int = 0,
+    deterministic: bool = True,
+    num_envs: int = 32,
+    **kwargs: Any,
+) -> Evaluation:
+    """Runs whole episodes; episode k starts from the k-th seed, however many run side by side.
+
+    Args:
+        policy: to evaluate; or any callable from (observations, seed) to actions.
+        env_id: of the environment.
+        episodes: to run.
+        seed: of the episodes and of sampled actions.
+        deterministic: whether a Policy takes its mode or draws.
+        num_envs: environments side by side, at most.
+        kwargs: of the environment, for instance render_mode.
+
+    Raises:
+        ValueError: an argument out of range, or as `make_envs`.
+    """
+    if episodes < 1:
+        raise ValueError(f"episodes must be at least 1. Received: episodes={episodes}")
+    act = _acting(policy, deterministic) if isinstance(policy, Policy) else policy
+    num_envs = min(num_envs, episodes)
+    seeds = environment_seeds(seed, episodes, purpose="evaluation")
+    returns, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)
+    envs = make_envs(
+        env_id, num_envs, backend="sync", autoreset_mode=AutoresetMode.DISABLED, **kwargs
+    )
+    try:
+        current = np.arange(num_envs)  # the episode each environment is in
+        observations = reset(envs, seeds[:num_envs])
+        upcoming, step = num_envs, 0
+        while (running := current < episodes).any():
+            actions = act(observations, ops.derive_seed(seed, "acting", step))
+            observations, rewards, terminated, truncated, _ = envs.step(actions)
+            returns[current[running]] += rewards[running]
+            lengths[current[running]] += 1
+            done = terminated | truncated
+            if done.any():
+                reset_seeds: list[int | None] = [None] * num_envs
+                for env in np.flatnonzero(done):
+                    current[env] = upcoming  # from `episodes` on, whoever waits for the last ones
+                    upcoming += 1
+                    if current[env] < episodes:
+                        reset_seeds[env] = seeds[current[env]]
+                observations = reset(envs, reset_seeds, done)
+            step += 1
+    finally:
+        envs.close()
+    return Evaluation(tuple(returns.tolist()), tuple(lengths.tolist()))
+
+
+def _acting(policy: Policy, deterministic: bool) -> Act:
+    @tf.function(jit_compile=True, autograph=False)
+    def act(observations, seed):
+        if deterministic:
+            return policy(observations, training=False)
+        return policy.action_map(policy.sample(observations, seed))
+
+    return lambda observations, seed: act(tf.constant(observations), tf.constant(seed)).numpy()

@@ -1,0 +1,368 @@
+"""`Learner`: one call turns a trajectory into a better policy, as one compiled TensorFlow
+function."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ppo_tf import layers, ops
+from ppo_tf.estimators import GAE
+from ppo_tf.losses import Clip, SquaredError
+from ppo_tf.policy import Policy
+from ppo_tf.types import (
+    Distribution,
+    Estimator,
+    Loss,
+    NonFiniteError,
+    Tensor,
+    Trajectory,
+    ValueLoss,
+)
+
+
+def default_optimizer(
+    learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 3e-4,
+    max_gradient_norm: float = 0.5,
+) -> keras.optimizers.Optimizer:
+    """Adam as Baselines' PPO2 sets it: epsilon 1e-5 (Keras' default is 1e-7), global norm clipped.
+
+    Args:
+        learning_rate: or a schedule, which counts gradient steps.
+        max_gradient_norm: bound of the joint norm of all gradients.
+    """
+    return keras.optimizers.Adam(learning_rate, epsilon=1e-5, global_clipnorm=max_gradient_norm)
+
+
+class Learner:
+    """Proximal policy optimisation from exchangeable parts (Schulman et al. 2017, Algorithm 1).
+
+    An update recomputes the old distributions and the values with the weights that acted, estimates
+    advantages, and takes `epochs` passes of gradient steps over shuffled minibatches. An update in
+    which a number is not finite is undone.
+
+    Args:
+        policy: what acts and learns.
+        critic: keras.Model from observations [B, ...] to values [B]; None: every value is 0, which
+            suits `RewardToGo(baseline=False)`.
+        optimizer: of Keras; `default_optimizer()` by default. Its schedule counts gradient steps,
+            its `global_clipnorm` clips gradients.
+        estimator: of advantages, by default `GAE()`.
+        loss: of the policy, by default `Clip()`.
+        value_loss: of the critic, by default `SquaredError()`.
+        value_coefficient: weight of the value loss.
+        epochs: passes over the data per update.
+        minibatch_size: samples per gradient step; must divide horizon * num_envs.
+        standardize_advantages: whether each minibatch's advantages get mean 0 and standard
+            deviation 1.
+        recompute_advantages: whether values and advantages are estimated anew before each epoch.
+        reward_scaling: layer from (rewards, done, valid) to rewards, such as
+            `layers.RewardScaling`.
+        target_kl: stops an update's epochs after a gradient step whose minibatch had a mean
+            KL(old || new) above it, in nats; None never stops.
+        jit_compile: whether XLA compiles the update.
+        seed: of the shuffling, and of whoever acts for this learner.
+
+    Raises:
+        ValueError: an argument out of range.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        critic: keras.Model | None = None,
+        optimizer: keras.optimizers.Optimizer | None = None,
+        estimator: Estimator | None = None,
+        loss: Loss | None = None,
+        *,
+        value_loss: ValueLoss | None = None,
+        value_coefficient: float = 0.5,
+        epochs: int = 10,
+        minibatch_size: int = 64,
+        standardize_advantages: bool = True,
+        recompute_advantages: bool = False,
+        reward_scaling: keras.Layer | None = None,
+        target_kl: float | None = None,
+        jit_compile: bool = True,
+        seed: int = 0,
+    ):
+        for name, value, least in (
+            ("epochs", epochs, 1),
+            # The standard deviation of one advantage is 0: standardised, it would never teach
+            # anything. ("minibatch_size", minibatch_size, 2 if standardize_advantages else 1),
+            ("seed", seed, 0),
+        ):
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}. Received: {name}={value}")
+        if not 0 <= value_coefficient < math.inf:
+            raise ValueError(
+                "value_coefficient must be at least 0 and finite. "
+                f"Received: value_coefficient={value_coefficient}"
+            )
+        if target_kl is not None and not target_kl > 0:
+            raise ValueError(f"target_kl must be positive. Received: target_kl={target_kl}")
+        self.policy = policy
+        self.critic = critic
+        self.optimizer = optimizer or default_optimizer()
+        self.estimator = estimator or GAE()
+        self.loss = loss or Clip()
+        self.value_loss = value_loss or SquaredError()
+        self.value_coefficient = value_coefficient
+        self.epochs = epochs
+        self.minibatch_size = minibatch_size
+        self.standardize_advantages = standardize_advantages
+        self.recompute_advantages = recompute_advantages
+        self.reward_scaling = reward_scaling
+        self.target_kl = target_kl
+        self.seed = seed
+        self.updates = 0  # done so far
+        self._models = [policy] if critic is None else [policy, critic]
+        self._trained = _unique(v for m in self._models for v in m.trainable_variables)
+        self.optimizer.build(self._trained)
+        self._compiled: Callable = tf.function(self._update, jit_compile=jit_compile)
+
+    @property
+    def variables(self) -> list[Any]:
+        """Everything an update changes: weights, statistics, optimiser, adaptive coefficients."""
+        holders = [*self._models, self.optimizer, self.reward_scaling, self.loss]
+        return _unique(v for holder in holders for v in getattr(holder, "variables", ()))
+
+    def check_batch(self, horizon: int, num_envs: int) -> None:
+        """Raises ValueError unless minibatches divide a trajectory of [horizon, num_envs]."""
+        if (horizon * num_envs) % self.minibatch_size:
+            raise ValueError(
+                "minibatch_size must divide horizon * num_envs. Received: "
+                f"minibatch_size={self.minibatch_size}, horizon * num_envs={horizon * num_envs}"
+            )
+
+    def update(self, trajectory: Trajectory) -> dict[str, float | None]:
+        """Learns from a trajectory that the current weights collected.
+
+        Args:
+            trajectory: [T, B], see `Trajectory`.
+
+        Returns:
+            Metrics. Means over the gradient steps taken: `policy_loss`, `value_loss`,
+            `gradient_norm` (before clipping) and the loss' own, such as `clip_fraction`. Over the
+            whole trajectory,
+            after the update: `kl`, KL(old || new) in nats where TFP has it, its estimates from
+            samples `kl_k1`, `kl_k2`, `kl_k3` (Schulman 2020), and `entropy`, nats, where TFP has
+            it; before it:
+            `explained_variance` of the targets by the values, None where all targets are equal. And
+            `epochs`, those that ran, `gradient_steps` and `learning_rate`.
+
+        Raises:
+            ValueError: shapes that do not fit.
+            NonFiniteError: a metric went NaN or infinite; all variables are as before the call.
+        """
+        shape = np.shape(trajectory.rewards)
+        for name in ("terminated", "truncated", "valid"):
+            if np.shape(getattr(trajectory, name)) != shape or len(shape) != 2:
+                raise ValueError(
+                    f"rewards and {name} must share one shape [T, B]. Received: rewards of shape "
+                    f"{shape}, {name} of shape {np.shape(getattr(trajectory, name))}"
+                )
+        self.check_batch(*shape)
+        if self.reward_scaling is not None and not self.reward_scaling.built:
+            self.reward_scaling.build(shape)
+        trajectory = Trajectory(*tf.nest.map_structure(tf.convert_to_tensor, tuple(trajectory)))
+        seed = tf.constant(ops.derive_seed(self.seed, "shuffle", self.updates))
+        metrics, first_bad = self._compiled(trajectory, seed)
+        metrics = {name: value.item() for name, value in _to_numpy(metrics).items()}
+        if first_bad >= 0:
+            name = list(metrics)[int(first_bad)]
+            raise NonFiniteError(
+                f"update {self.updates}: {name} became {metrics[name]}; "
+                "the weights are those from before this update"
+            )
+        self.updates += 1
+        # Constant targets leave the explained variance without an answer.
+        return {name: None if math.isnan(value) else value for name, value in metrics.items()}
+
+    def _update(self, trajectory: Trajectory, seed: Tensor):
+        """The whole update as one graph; see `update`."""
+        before = [tf.identity(v) for v in self.variables]
+        samples = ops.merge_time(trajectory)
+        count = samples.rewards.shape[0]
+        rewards = self._scaled_rewards(trajectory)
+        old_parameters = self.policy.actor(samples.observations, training=False)
+        old_values, advantages, targets = self._estimate(trajectory, rewards)
+        explained = ops.explained_variance(old_values, targets, samples.valid)
+
+        minibatches = count // self.minibatch_size
+        rows = tf.range(self.minibatch_size)  # the shapes of the metrics; XLA drops the computation
+        like = self._losses(samples, old_parameters, old_values, advantages, targets, rows)[1]
+        totals = {name: tf.zeros_like(value) for name, value in like.items()}
+        totals["gradient_norm"] = tf.constant(0.0)
+        metric_names = list(totals)
+        first_bad, steps, epochs_run = tf.constant(-1), tf.constant(0), tf.constant(0)
+        stop = tf.constant(False)
+
+        for epoch in tf.range(self.epochs):
+            if stop:
+                break
+            if self.recompute_advantages:  # at epoch 0 again, which costs less than a branch
+                _, advantages, targets = self._estimate(trajectory, rewards)
+            epoch_seed = tf.random.experimental.stateless_fold_in(seed, epoch)
+            order = tf.reshape(ops.shuffled(count, epoch_seed), [minibatches, self.minibatch_size])
+            for minibatch in tf.range(minibatches):
+                if stop:
+                    break
+                metrics, kl = self._gradient_step(
+                    samples, old_parameters, old_values, advantages, targets, order[minibatch]
+                )
+                totals = {name: totals[name] + metrics[name] for name in metric_names}
+                first_bad = _first_bad([metrics[name] for name in metric_names])
+                steps += 1
+                stop = first_bad >= 0
+                if self.target_kl is not None:
+                    stop = stop | (kl > self.target_kl)
+            epochs_run += 1
+
+        metrics = {name: total / tf.cast(steps, tf.float32) for name, total in totals.items()}
+        metrics.update(self._change(samples, old_parameters))
+        if hasattr(self.loss, "after_update"):
+            self.loss.after_update(metrics.get("kl", metrics["kl_k3"]))
+        self._learn_statistics(samples)
+        metrics_bad = _first_bad(list(metrics.values()))
+        first_bad = tf.where(first_bad >= 0, first_bad, metrics_bad)
+        good = first_bad < 0
+        for variable, value in zip(self.variables, before, strict=True):
+            variable.assign(tf.where(good, tf.convert_to_tensor(variable), value))
+        metrics["explained_variance"] = explained
+        metrics["epochs"] = epochs_run
+        metrics["gradient_steps"] = steps
+        metrics["learning_rate"] = tf.convert_to_tensor(self.optimizer.learning_rate)
+        return metrics, first_bad
+
+    def _scaled_rewards(self, trajectory: Trajectory) -> Tensor:
+        """Rewards [T, B] as the estimator sees them: scaled, and 0 on rows that are no
+        transition."""
+        rewards = tf.cast(trajectory.rewards, tf.float32)
+        if self.reward_scaling is not None:
+            done = trajectory.terminated | trajectory.truncated
+            rewards = self.reward_scaling(rewards, done, trajectory.valid)
+        return tf.where(trajectory.valid, rewards, tf.zeros_like(rewards))
+
+    def _values(self, observations) -> Tensor:
+        """V(s), float [n]."""
+        if self.critic is None:
+            return tf.zeros(tf.nest.flatten(observations)[0].shape[0])
+        values = self.critic(observations, training=False)
+        if values.shape.rank != 1:
+            raise ValueError(
+                f"The critic must return values of shape [n]. Received: shape {tuple(values.shape)}"
+            )
+        return values
+
+    def _estimate(self, trajectory: Trajectory, rewards: Tensor):
+        """Values, advantages and targets, each float [T * B], by the critic's present weights."""
+        shape = trajectory.rewards.shape
+        values = self._values(ops.merge_time(trajectory.observations))
+        next_values = self._values(ops.merge_time(trajectory.next_observations))
+        # Where a row that is no transition follows, the sum must end: as at a truncation.
+        cut = tf.concat([~trajectory.valid[1:], tf.zeros_like(trajectory.valid[:1])], axis=0)
+        advantages, targets = self.estimator(
+            rewards=rewards,
+            values=tf.reshape(values, shape),
+            next_values=tf.reshape(next_values, shape),
+            terminated=trajectory.terminated,
+            truncated=trajectory.truncated | cut,
+        )
+        return values, ops.merge_time(advantages), ops.merge_time(targets)
+
+    def _losses(self, samples, old_parameters, old_values, advantages, targets, rows):
+        """Total loss, metrics and mean KL(old || new) of one minibatch, whose samples are
+        `rows`."""
+        samples, old_parameters, old_values, advantages, targets = tf.nest.map_structure(
+            lambda x: tf.gather(x, rows), (samples, old_parameters, old_values, advantages, targets)
+        )
+        valid = samples.valid
+        if self.standardize_advantages:
+            advantages = ops.standardize(advantages, valid)
+        new_dist = self.policy.distribution(samples.observations)
+        old_dist = self.policy.family(**old_parameters)
+        loss, loss_metrics = self.loss(
+            new_dist=new_dist, old_dist=old_dist, actions=samples.actions, advantages=advantages
+        )
+        policy_loss = ops.masked_mean(loss, valid)
+        metrics = {"policy_loss": policy_loss}
+        total = policy_loss
+        if self.critic is not None:
+            values = self._values(samples.observations)
+            errors = self.value_loss(values=values, old_values=old_values, targets=targets)
+            metrics["value_loss"] = ops.masked_mean(errors, valid)
+            total += self.value_coefficient * metrics["value_loss"]
+        for name, value in loss_metrics.items():
+            metrics[name] = ops.masked_mean(value, valid) if value.shape.rank else value
+        kl = tf.constant(0.0)
+        if self.target_kl is not None:
+            kl = ops.masked_mean(_divergence(old_dist, new_dist, samples.actions), valid)
+        return total, metrics, kl
+
+    def _gradient_step(self, samples, old_parameters, old_values, advantages, targets, rows):
+        """One step of the optimiser on one minibatch; returns (metrics, mean KL before the
+        step)."""
+        with tf.GradientTape() as tape:
+            total, metrics, kl = self._losses(
+                samples, old_parameters, old_values, advantages, targets, rows
+            )
+        gradients = tape.gradient(total, [v.value for v in self._trained])
+        metrics["gradient_norm"] = tf.linalg.global_norm(gradients)
+        self.optimizer.apply(gradients, self._trained)
+        return metrics, kl
+
+    def _change(self, samples: Trajectory, old_parameters) -> dict[str, Tensor]:
+        """How far the update moved the policy, over all samples: KL, its estimates, entropy."""
+        old_dist = self.policy.family(**old_parameters)
+        new_dist = self.policy.distribution(samples.observations)
+        log_ratio = new_dist.log_prob(samples.actions) - old_dist.log_prob(samples.actions)
+        per_sample = {
+            "kl_k1": -log_ratio,
+            "kl_k2": 0.5 * log_ratio**2,
+            "kl_k3": tf.math.expm1(log_ratio) - log_ratio,
+        }
+        # What TFP cannot compute exactly stays absent.
+        try:
+            per_sample["kl"] = old_dist.kl_divergence(new_dist)  # KL(old || new), nats
+        except NotImplementedError:
+            pass
+        try:
+            per_sample["entropy"] = new_dist.entropy()
+        except NotImplementedError:
+            pass
+        return {name: ops.masked_mean(x, samples.valid) for name, x in per_sample.items()}
+
+    def _learn_statistics(self, samples: Trajectory) -> None:
+        """Moves the normalisers by the observations of this update, once."""
+        with layers.learn_statistics(tf.cast(samples.valid, tf.float32)):
+            self.policy.actor(samples.observations, training=False)
+            self._values(samples.observations)
+
+
+def _divergence(old_dist: Distribution, new_dist: Distribution, actions: Tensor) -> Tensor:
+    """KL(old || new) per sample in nats, exact where TFP has it, else the estimate k3."""
+    try:
+        return old_dist.kl_divergence(new_dist)
+    except NotImplementedError:
+        log_ratio = new_dist.log_prob(actions) - old_dist.log_prob(actions)
+        return tf.math.expm1(log_ratio) - log_ratio
+
+
+def _first_bad(values: list[Tensor]) -> Tensor:
+    """Index of the first value that is not finite, or -1."""
+    bad = ~tf.math.is_finite(tf.stack([tf.cast(v, tf.float32) for v in values]))
+    return tf.where(tf.reduce_any(bad), tf.argmax(bad, output_type=tf.int32), -1)
+
+
+def _unique(variables) -> list[Any]:
+    return list({id(v): v for v in variables}.values())
+
+
+def _to_numpy(metrics: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    return {name: value.numpy() for name, value in metrics.items()}
