@@ -115,7 +115,17 @@ class Progress(keras.callbacks.Callback):
         """Moves the line, or prints one if it is time."""
         logs = logs or {}
         steps, now = int(logs["rollout/steps"]), time.perf_counter()
-        rate = steps / (now - self._start)
+        if epoch == 0:  # compiling is no measure of what is to come
+            self._first = (steps, now)
+        since_steps, since = (
+            (steps - self._first[0], now - self._first[1])
+            if epoch
+            else (
+                steps,
+                now - self._start,
+            )
+        )
+        rate = since_steps / since
         value = logs["rollout/episode_return"]
         ret = "-" if value is None else f"{value:.1f}"
         if self._bar is not None:

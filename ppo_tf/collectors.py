@@ -100,8 +100,7 @@ class VectorCollector:
                 if self._mode is AutoresetMode.NEXT_STEP:
                     self._resetting = done
         except Exception as error:
-            # A policy that saw a NaN acts on it: name the cause, not what the environment made of
-            # it.
+            # A policy that saw a NaN acts on it: name the cause, not what came of it.
             seen = slice(step + 1)
             problem = self._non_finite(observations[seen], observations[seen][:0], rewards[:step])
             if problem:

@@ -93,8 +93,8 @@ class Learner:
     ):
         for name, value, least in (
             ("epochs", epochs, 1),
-            # The standard deviation of one advantage is 0: standardised, it would never teach
-            # anything. ("minibatch_size", minibatch_size, 2 if standardize_advantages else 1),
+            # One advantage alone, standardised, is 0 and would never teach anything.
+            ("minibatch_size", minibatch_size, 2 if standardize_advantages else 1),
             ("seed", seed, 0),
         ):
             if value < least:
@@ -206,7 +206,7 @@ class Learner:
         for epoch in tf.range(self.epochs):
             if stop:
                 break
-            if self.recompute_advantages:  # at epoch 0 again, which costs less than a branch
+            if self.recompute_advantages:  # at epoch 0 they come out the same again
                 _, advantages, targets = self._estimate(trajectory, rewards)
             epoch_seed = tf.random.experimental.stateless_fold_in(seed, epoch)
             order = tf.reshape(ops.shuffled(count, epoch_seed), [minibatches, self.minibatch_size])

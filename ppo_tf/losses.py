@@ -129,8 +129,7 @@ class KLPenalty(tf.Module):
         if self.target is None:
             return
         factor = tf.where(kl < self.target / 1.5, 0.5, tf.where(kl > self.target * 1.5, 2.0, 1.0))
-        # Bounds far outside any useful value keep beta from reaching 0 or infinity, where it would
-        # stay.
+        # Far outside any useful value, but short of 0 and infinity, where beta would stay for ever.
         self.coefficient.assign(tf.clip_by_value(self.coefficient * factor, 1e-10, 1e10))
 
 
