@@ -46,6 +46,11 @@ class DiscreteAction:
         """The constructor's arguments."""
         return {"start": self.start, "dtype": self.dtype}
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> DiscreteAction:
+        """The inverse of `get_config`."""
+        return cls(**config)
+
 
 class _BoxAction:
     """What the maps into a Box share: its bounds, shape and dtype, element by element."""
@@ -84,6 +89,11 @@ class _BoxAction:
             "shape": list(self.shape),
             "dtype": self.dtype,
         }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]):
+        """The inverse of `get_config`."""
+        return cls(**config)
 
 
 @keras.saving.register_keras_serializable("ppo_tf")

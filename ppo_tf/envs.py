@@ -84,7 +84,7 @@ def reset(
 
 def environment_seeds(seed: int, count: int, purpose: str = "environments") -> list[int]:
     """Seeds for `reset`, from a run's: near seeds share none, unlike seed, seed + 1, ..."""
-    return [int(word) & 0x7FFFFFFF for word in ops.derive_words(count, seed, purpose)]
+    return ops.derive_words(count, seed, purpose).tolist()
 
 
 def _find_spec(env_id: str) -> gymnasium.envs.registration.EnvSpec:

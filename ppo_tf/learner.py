@@ -171,8 +171,9 @@ class Learner:
         if self.reward_scaling is not None and not self.reward_scaling.built:
             self.reward_scaling.build(shape)
         trajectory = Trajectory(*tf.nest.map_structure(tf.convert_to_tensor, tuple(trajectory)))
-        seed = tf.constant(ops.derive_seed(self.seed, "shuffle", self.updates))
-        metrics, first_bad = self._compiled(trajectory, seed)
+        words = ops.derive_words(2 * self.epochs, self.seed, "shuffle", self.updates)
+        seeds = tf.constant(words.reshape(self.epochs, 2))
+        metrics, first_bad = self._compiled(trajectory, seeds)
         metrics = {name: value.item() for name, value in _to_numpy(metrics).items()}
         if first_bad >= 0:
             name = list(metrics)[int(first_bad)]
@@ -184,8 +185,8 @@ class Learner:
         # Constant targets leave the explained variance without an answer.
         return {name: None if math.isnan(value) else value for name, value in metrics.items()}
 
-    def _update(self, trajectory: Trajectory, seed: Tensor):
-        """The whole update as one graph; see `update`."""
+    def _update(self, trajectory: Trajectory, seeds: Tensor):
+        """The whole update as one graph, with a seed int32 [epochs, 2] per epoch; see `update`."""
         before = [tf.identity(v) for v in self.variables]
         samples = ops.merge_time(trajectory)
         count = samples.rewards.shape[0]
@@ -208,8 +209,9 @@ class Learner:
                 break
             if self.recompute_advantages:  # at epoch 0 they come out the same again
                 _, advantages, targets = self._estimate(trajectory, rewards)
-            epoch_seed = tf.random.experimental.stateless_fold_in(seed, epoch)
-            order = tf.reshape(ops.shuffled(count, epoch_seed), [minibatches, self.minibatch_size])
+            order = tf.reshape(
+                ops.shuffled(count, seeds[epoch]), [minibatches, self.minibatch_size]
+            )
             for minibatch in tf.range(minibatches):
                 if stop:
                     break

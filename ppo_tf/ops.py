@@ -127,12 +127,13 @@ def derive_words(count: int, seed: int, *path: int | str) -> np.ndarray:
         path: what they are for, for instance `("acting", iteration)`.
 
     Returns:
-        int32 [count].
+        int32 [count], none of them negative: from a seed with a negative word, TensorFlow's
+        stateless random functions draw other numbers under XLA than without.
     """
     words = [seed]
     for part in path:
         words += list(part.encode()) if isinstance(part, str) else [part]
-    return np.random.SeedSequence(words).generate_state(count).view(np.int32)
+    return (np.random.SeedSequence(words).generate_state(count) >> 1).astype(np.int32)
 
 
 def derive_seed(seed: int, *path: int | str) -> np.ndarray:

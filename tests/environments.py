@@ -1,0 +1,138 @@
+"""Tiny Gymnasium environments with known answers. Call `register()` before making one by id."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+COUNTING = "ppo_tf_tests/Counting-v0"
+NAN_REWARD = "ppo_tf_tests/NaNReward-v0"
+NAN_OBSERVATION = "ppo_tf_tests/NaNObservation-v0"
+TEXT_OBSERVATION = "ppo_tf_tests/TextObservation-v0"
+DICT_ACTION = "ppo_tf_tests/DictAction-v0"
+UNINSTALLED = "ppo_tf_tests/Uninstalled-v0"
+UNINSTALLED_BOX2D = "ppo_tf_tests/UninstalledBox2D-v0"
+
+
+def register() -> None:
+    """Registers the environments; a second call does nothing."""
+    for name, entry_point in {
+        COUNTING: Counting,
+        NAN_REWARD: NaNReward,
+        NAN_OBSERVATION: NaNObservation,
+        TEXT_OBSERVATION: TextObservation,
+        DICT_ACTION: DictAction,
+        UNINSTALLED: "ppo_tf_tests_not_installed:Environment",
+        UNINSTALLED_BOX2D: "ppo_tf_tests_not_installed.box2d:Environment",
+    }.items():
+        if name not in gymnasium.registry:
+            gymnasium.register(name, entry_point, disable_env_checker=True)
+
+
+class Counting(gymnasium.Env):
+    """Observation (step within the episode, number of the episode); two actions.
+
+    Episode k of a seed lasts `length(k)` steps. It terminates where (first + k) is even and is
+    truncated where it is odd, `first` being drawn from the seed. The episodes of a seed are
+    numbered from first * 100, so that no two of different `first` share an observation.
+
+    Args:
+        longest: steps of the longest episode.
+    """
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self, longest: int = 7):
+        self.longest = longest
+        self.first = 0
+        self.episode = -1
+        self.step_index = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        super().reset(seed=seed)
+        if seed is not None:
+            self.first, self.episode = int(self.np_random.integers(1000)), -1
+        self.episode += 1
+        self.step_index = 0
+        return self._observation(), {}
+
+    def step(self, action):
+        reward = self.step_index + 0.25 * self.episode + 10.0 * int(action)
+        self.step_index += 1
+        done = self.step_index >= self.length(self.episode)
+        terminates = (self.first + self.episode) % 2 == 0
+        return self._observation(), reward, done and terminates, done and not terminates, {}
+
+    def length(self, episode: int) -> int:
+        """Steps of an episode: 1 to `longest`."""
+        return 1 + (self.first + 3 * episode) % self.longest
+
+    def _observation(self):
+        return np.array([self.step_index, 100.0 * self.first + self.episode], np.float32)
+
+
+class _Bad(gymnasium.Env):
+    """Gives `value` once, in the `at`-th step of its life (from 0); episodes last `length` steps.
+
+    Rejects an action that is not finite, as simulators do. With at=None it never does.
+    """
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)
+    action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def __init__(self, at: int | None = 0, value: float = float("nan"), length: int = 4):
+        self.at, self.value, self.length = at, value, length
+        self.steps = 0
+        self.step_index = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        super().reset(seed=seed)
+        self.step_index = 0
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        if not np.all(np.isfinite(action)):
+            raise ValueError(f"the simulation is unstable with action {action}")
+        bad = self.steps == self.at
+        self.steps += 1
+        self.step_index += 1
+        observation = np.array([self.step_index, 0.0], np.float32)
+        reward = 1.0
+        if bad:
+            observation, reward = self._spoil(observation, reward)
+        return observation, reward, self.step_index >= self.length, False, {}
+
+
+class NaNReward(_Bad):
+    """A bad reward."""
+
+    def _spoil(self, observation, reward):
+        return observation, self.value
+
+
+class NaNObservation(_Bad):
+    """A bad second component of the observation."""
+
+    def _spoil(self, observation, reward):
+        return np.array([observation[0], self.value], np.float32), reward
+
+
+class TextObservation(Counting):
+    """Observes a text."""
+
+    observation_space = gymnasium.spaces.Text(4)
+
+    def _observation(self):
+        return "text"
+
+
+class DictAction(Counting):
+    """Acts by a dict."""
+
+    action_space = gymnasium.spaces.Dict({"gas": gymnasium.spaces.Discrete(2)})
+
+    def step(self, action):
+        return super().step(action["gas"])

@@ -1,0 +1,152 @@
+"""Evaluation: whole episodes, each of a seed of its own."""
+
+import environments
+import gymnasium
+import numpy as np
+import pytest
+
+import ppo_tf
+from ppo_tf.envs import environment_seeds
+
+environments.register()
+
+SEED = 11
+
+
+def alternating(observations, seed):
+    """Acts by the observation alone: 1 in every other step of an episode of Counting."""
+    return (observations[:, 0] % 2).astype(np.int64)
+
+
+def by_hand(act, env_id, episodes, **kwargs):
+    """(returns, lengths) of episodes on a fresh environment each, stepped without ppo_tf."""
+    returns, lengths = [], []
+    for seed in environment_seeds(SEED, episodes, purpose="evaluation"):
+        env = gymnasium.make(env_id, **kwargs)
+        observation, _ = env.reset(seed=seed)
+        rewards, done = [], False
+        while not done:
+            action = act(observation[None], None)[0]
+            observation, reward, terminated, truncated, _ = env.step(action)
+            rewards.append(reward)
+            done = terminated or truncated
+        returns.append(sum(rewards))
+        lengths.append(len(rewards))
+    return returns, lengths
+
+
+def count_episodes(act, episodes, num_envs, **kwargs):
+    return ppo_tf.evaluate(
+        act, environments.COUNTING, episodes=episodes, seed=SEED, num_envs=num_envs, **kwargs
+    )
+
+
+@pytest.fixture(scope="module")
+def cartpole_policy():
+    """Of random weights, far enough from the even policy for its mode to differ from its draws."""
+    envs = ppo_tf.make_envs("CartPole-v1", 1)
+    policy = ppo_tf.mlp_policy(envs, hidden_sizes=(4,), normalize=False, seed=3)
+    logits = policy.actor.get_layer("logits")
+    logits.set_weights([np.full((4, 2), [-0.5, 0.5]), np.array([0.3, -0.3])])
+    return policy
+
+
+@pytest.mark.parametrize("num_envs", [1, 3, 4, 7, 32])
+@pytest.mark.parametrize("episodes", [1, 4, 10])
+def test_episode_k_has_seed_k_however_many_run_side_by_side(episodes, num_envs):
+    """Also fewer episodes than environments, and a number that is no multiple of them."""
+    result = count_episodes(alternating, episodes, num_envs)
+    returns, lengths = by_hand(alternating, environments.COUNTING, episodes)
+    assert result.returns == tuple(returns)
+    assert result.lengths == tuple(lengths)
+
+
+def test_short_episodes_do_not_crowd_out_long_ones():
+    """Lengths of 1 to 40 steps: the first to end are short, the first to start are not."""
+    result = count_episodes(alternating, 24, 6, longest=40)
+    returns, lengths = by_hand(alternating, environments.COUNTING, 24, longest=40)
+    assert max(lengths) > 10 * min(lengths)
+    assert result.lengths == tuple(lengths)
+    assert result.returns == tuple(returns)
+
+
+def test_a_policy_is_deterministic_by_default_and_acts_its_mode(cartpole_policy):
+    def mode(observations, seed):
+        logits = cartpole_policy.actor(observations)["logits"].numpy()
+        return np.argmax(logits, axis=-1)
+
+    result = ppo_tf.evaluate(cartpole_policy, "CartPole-v1", episodes=5, seed=SEED, num_envs=2)
+    returns, lengths = by_hand(mode, "CartPole-v1", 5)
+    assert result.returns == tuple(returns)
+    assert result.lengths == tuple(lengths)
+
+
+def test_sampled_actions_differ_from_the_mode_and_depend_on_the_seed_alone(cartpole_policy):
+    def run(seed, deterministic):
+        return ppo_tf.evaluate(
+            cartpole_policy, "CartPole-v1", episodes=6, seed=seed, deterministic=deterministic
+        ).returns
+
+    sampled = run(SEED, False)
+    assert sampled == run(SEED, False)
+    assert sampled != run(SEED, True)
+    assert sampled != run(SEED + 1, False)
+
+
+def test_a_callable_gets_a_new_seed_in_every_step_and_the_same_ones_again():
+    def run():
+        seeds = []
+
+        def act(observations, seed):
+            seeds.append(tuple(seed))
+            return alternating(observations, seed)
+
+        count_episodes(act, 3, 3)
+        return seeds
+
+    seeds = run()
+    assert all(len(seed) == 2 for seed in seeds)
+    assert len(set(seeds)) == len(seeds) > 1
+    assert run() == seeds
+
+
+def test_options_reach_the_environment():
+    assert set(count_episodes(alternating, 4, 2, longest=1).lengths) == {1}
+
+
+def test_evaluations_of_different_seeds_differ():
+    one = ppo_tf.evaluate(alternating, environments.COUNTING, episodes=8, seed=0)
+    two = ppo_tf.evaluate(alternating, environments.COUNTING, episodes=8, seed=1)
+    assert one.returns != two.returns
+
+
+@pytest.mark.parametrize("episodes", [0, -1])
+def test_no_episodes_is_an_error_that_says_what_came(episodes):
+    with pytest.raises(ValueError, match=f"episodes={episodes}"):
+        count_episodes(alternating, episodes, 4)
+
+
+def test_no_environments_is_an_error_that_says_what_came():
+    with pytest.raises(ValueError, match="num_envs=0"):
+        count_episodes(alternating, 4, 0)
+
+
+def test_an_unknown_environment_is_an_error_with_near_names():
+    with pytest.raises(ValueError, match="CartPole-v1"):
+        ppo_tf.evaluate(alternating, "CartPol-v1", episodes=1)
+
+
+def test_the_summary_is_of_the_episodes():
+    result = ppo_tf.Evaluation(returns=(1.0, 2.0, 6.0), lengths=(4, 5, 9))
+    assert result.mean == 3.0
+    assert result.std == pytest.approx((14.0 / 3.0) ** 0.5)  # (4 + 1 + 9) / 3
+    assert result.summary() == {
+        "episodes": 3,
+        "mean_return": 3.0,
+        "std_return": result.std,
+        "min_return": 1.0,
+        "max_return": 6.0,
+        "mean_length": 6.0,
+        "returns": [1.0, 2.0, 6.0],
+        "lengths": [4, 5, 9],
+    }

@@ -1,0 +1,78 @@
+"""What an exported folder holds, and that nothing is overwritten or left half-written."""
+
+import json
+
+import gymnasium
+import helpers
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import ppo_tf
+
+ENVS = helpers.spaces(helpers.box(3), gymnasium.spaces.Box(-2.0, 2.0, (1,)))
+
+
+def test_the_signatures_take_any_batch_and_name_their_outputs(tmp_path):
+    policy, critic = helpers.make_policy(ENVS), helpers.make_critic(ENVS)
+    path = ppo_tf.export_policy(policy, tmp_path / "new" / "policy", critic=critic)
+    signatures = tf.saved_model.load(str(path)).signatures
+    assert sorted(signatures) == ["sample", "serving_default", "value"]
+    for batch in (1, 7):
+        observation = tf.zeros((batch, 3))
+        assert signatures["serving_default"](observation=observation)["action"].shape == (batch, 1)
+        assert signatures["value"](observation=observation)["value"].shape == (batch,)
+        draws = [
+            signatures["sample"](observation=observation, seed=tf.constant(seed, tf.int32))[
+                "action"
+            ]
+            for seed in ([0, 1], [0, 1], [0, 2])
+        ]
+        np.testing.assert_array_equal(draws[0], draws[1])
+        assert not np.allclose(draws[0], draws[2])
+
+
+def test_the_exported_policy_is_the_one_at_the_time_of_the_export(tmp_path):
+    policy = helpers.make_policy(ENVS)
+    observations = helpers.observe(ENVS.single_observation_space, (4,))
+    expected = policy(observations).numpy()
+    path = ppo_tf.export_policy(policy, tmp_path / "policy")
+    for variable in policy.trainable_variables:
+        variable.assign(variable + 1.0)
+    assert not np.allclose(policy(observations), expected)
+    serve = tf.saved_model.load(str(path)).signatures["serving_default"]
+    action = serve(observation=tf.constant(observations))["action"]
+    np.testing.assert_allclose(action, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_metadata_is_kept(tmp_path):
+    path = ppo_tf.export_policy(helpers.make_policy(ENVS), tmp_path / "p", metadata={"env": "E-v0"})
+    assert json.loads((path / "assets.extra" / "policy.json").read_text()) == {"env": "E-v0"}
+
+
+def test_an_existing_folder_is_never_overwritten(tmp_path):
+    (tmp_path / "policy").mkdir()
+    with pytest.raises(FileExistsError, match=r"not overwritten. Received: .*policy"):
+        ppo_tf.export_policy(helpers.make_policy(ENVS), tmp_path / "policy")
+    assert list((tmp_path / "policy").iterdir()) == []
+
+
+def test_a_path_below_a_file_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match=r"Not a folder: .*file"):
+        ppo_tf.check_export_path(tmp_path / "file" / "policy")
+
+
+def test_a_failed_export_leaves_nothing(tmp_path):
+    with pytest.raises(TypeError):
+        ppo_tf.export_policy(helpers.make_policy(ENVS), tmp_path / "p", metadata={"bad": object()})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_outputs_that_do_not_fit_the_distribution_are_refused_naming_both_sides():
+    actor = ppo_tf.mlp(helpers.box(3), {"mean": 1, "scale_diag": 1})
+    family = ppo_tf.action_spec(ENVS.single_action_space).family
+    with pytest.raises(
+        ValueError, match=r"outputs=\['mean', 'scale_diag'\], .*takes \['loc', 'scale"
+    ):
+        ppo_tf.Policy(actor, family, lambda raw: raw)

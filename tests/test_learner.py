@@ -1,0 +1,357 @@
+"""One update: what it computes, what it reports, what it refuses."""
+
+import gymnasium
+import helpers
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+import ppo_tf
+
+DISCRETE = helpers.spaces(helpers.box(3), gymnasium.spaces.Discrete(3))
+CONTINUOUS = helpers.spaces(helpers.box(3), gymnasium.spaces.Box(-1.0, 1.0, (2,)))
+
+
+def make_learner(
+    envs=DISCRETE, *, critic=True, optimizer=None, loss=None, estimator=None, **kwargs
+):
+    options = {"epochs": 2, "minibatch_size": 8, "jit_compile": False, **kwargs}
+    critic = helpers.make_critic(envs) if critic is True else critic
+    return ppo_tf.Learner(helpers.make_policy(envs), critic, optimizer, estimator, loss, **options)
+
+
+class RatioError:
+    """The surrogate r A, reporting how far any ratio is from 1."""
+
+    def __call__(self, *, new_dist, old_dist, actions, advantages):
+        ratio = tf.exp(new_dist.log_prob(actions) - old_dist.log_prob(actions))
+        return -ratio * advantages, {"ratio_error": tf.reduce_max(tf.abs(ratio - 1.0))}
+
+
+class GoesNaN:
+    """A loss that is not a number from its second gradient step on."""
+
+    def __init__(self):
+        self.calls = tf.Variable(0, trainable=False)
+
+    def __call__(self, *, new_dist, old_dist, actions, advantages):
+        bad = tf.where(self.calls > 1, np.nan, 1.0)  # the first call only gives the shapes
+        with tf.control_dependencies([self.calls.assign_add(1)]):
+            return -new_dist.log_prob(actions) * advantages * tf.identity(bad), {}
+
+
+@pytest.mark.parametrize("envs", [DISCRETE, CONTINUOUS])
+def test_the_first_ratio_is_one_in_every_update(envs):
+    learner = make_learner(envs, loss=RatioError(), epochs=1, minibatch_size=16, jit_compile=True)
+    for update in range(3):  # weights and normalisers have moved in between
+        metrics = learner.update(helpers.trajectory(envs, learner.policy, seed=update))
+        assert metrics["gradient_steps"] == 1
+        assert metrics["ratio_error"] < 1e-6
+
+
+def test_the_gradient_of_one_step_is_that_of_the_textbook():
+    # One minibatch of everything, SGD with rate 1: the weights move by minus the gradient.
+    learner = make_learner(
+        loss=ppo_tf.PolicyGradient(),
+        estimator=ppo_tf.RewardToGo(0.9, baseline=False),
+        critic=None,
+        optimizer=keras.optimizers.SGD(1.0),
+        epochs=1,
+        minibatch_size=16,
+        standardize_advantages=False,
+    )
+    data = helpers.trajectory(DISCRETE, learner.policy)
+    # Returns by the plain sum; a row that is no transition ends the sum before it.
+    horizon, num_envs = data.rewards.shape
+    returns = np.zeros((horizon, num_envs))
+    for env in range(num_envs):
+        for t in range(horizon):
+            for k in range(t, horizon):
+                returns[t, env] += 0.9 ** (k - t) * data.rewards[k, env]
+                ended = data.terminated[k, env] or data.truncated[k, env]
+                if ended or (k + 1 < horizon and not data.valid[k + 1, env]):
+                    break
+    weights = data.valid.reshape(-1) / data.valid.sum()
+    actor = learner.policy.actor
+    with tf.GradientTape() as tape:
+        logits = actor(data.observations.reshape(16, 3))["logits"]
+        log_prob = tf.gather(tf.nn.log_softmax(logits), data.actions.reshape(-1), batch_dims=1)
+        loss = -tf.reduce_sum(log_prob * returns.reshape(-1).astype(np.float32) * weights)
+    variables = [v.value for v in actor.trainable_variables]
+    gradients = tape.gradient(loss, variables)
+    expected = [v.numpy() - g.numpy() for v, g in zip(variables, gradients, strict=True)]
+    learner.update(data)
+    for variable, value in zip(actor.trainable_variables, expected, strict=True):
+        np.testing.assert_allclose(variable.numpy(), value, rtol=1e-4, atol=1e-6)
+
+
+def test_rows_that_are_no_transition_teach_nothing():
+    first, second = (make_learner(reward_scaling=ppo_tf.RewardScaling()) for _ in range(2))
+    data = helpers.trajectory(DISCRETE, first.policy, horizon=16)
+    assert not data.valid.all()
+    invalid = ~data.valid
+    garbage = {name: np.array(getattr(data, name)) for name in data._fields}
+    garbage["rewards"][invalid] = np.nan
+    garbage["observations"][invalid] = 2.9
+    garbage["next_observations"][invalid] = -2.9
+    garbage["actions"][invalid] = 1
+    garbage["terminated"][invalid] = True
+    # Same minibatches hold the same rows: only what invalid rows contain differs.
+    first.update(data)
+    second.update(ppo_tf.Trajectory(**garbage))
+    for a, b in zip(helpers.numbers(first), helpers.numbers(second), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_normalisers_move_once_per_update_and_only_by_valid_rows():
+    learner = make_learner(epochs=5)
+    data = helpers.trajectory(DISCRETE, learner.policy, horizon=16)
+    learner.update(data)
+    for model in (learner.policy.actor, learner.critic):
+        layer = model.get_layer("normalization")
+        seen = data.observations[data.valid]
+        assert float(layer.count.numpy()) == data.valid.sum()
+        np.testing.assert_allclose(layer.mean.numpy(), seen.mean(0), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(layer.variance.numpy(), seen.var(0), rtol=1e-4)
+
+
+def test_an_update_is_traced_once():
+    learner = make_learner()
+    for seed in range(3):
+        learner.update(helpers.trajectory(DISCRETE, learner.policy, seed=seed))
+    assert learner._compiled.experimental_get_tracing_count() == 1
+
+
+def test_the_graph_does_not_grow_with_epochs_minibatches_or_horizon():
+    def nodes(horizon, **kwargs):
+        learner = make_learner(**kwargs)
+        data = helpers.trajectory(DISCRETE, learner.policy, horizon=horizon)
+        learner.update(data)
+        (function,) = learner._compiled._list_all_concrete_functions()
+        definition = function.graph.as_graph_def()
+        inner = sum(len(f.node_def) for f in definition.library.function)
+        return len(definition.node) + inner
+
+    small = nodes(horizon=8, epochs=1, minibatch_size=16)
+    assert nodes(horizon=8, epochs=50, minibatch_size=16) == small
+    assert nodes(horizon=8, epochs=1, minibatch_size=2) == small
+    # tf.zeros writes more than 1000 elements as two nodes instead of one.
+    assert abs(nodes(horizon=512, epochs=1, minibatch_size=16) - small) < 10
+
+
+def test_every_sample_is_seen_once_per_epoch():
+    class Count:
+        def __call__(self, *, new_dist, old_dist, actions, advantages):
+            ones = tf.ones_like(advantages)
+            return 0.0 * new_dist.log_prob(actions), {
+                "mean_action": ones * tf.cast(actions, "float32")
+            }
+
+    learner = make_learner(loss=Count(), epochs=3, minibatch_size=4)
+    data = helpers.trajectory(DISCRETE, learner.policy)._replace(valid=np.ones((8, 2), bool))
+    metrics = learner.update(data)
+    assert metrics["gradient_steps"] == 3 * 4
+    np.testing.assert_allclose(metrics["mean_action"], data.actions.mean(), rtol=1e-6)
+
+
+def test_kl_above_the_target_ends_the_update_early():
+    free, stopped = (
+        make_learner(optimizer=keras.optimizers.Adam(0.1), epochs=20, target_kl=target)
+        for target in (None, 0.02)
+    )
+    data = helpers.trajectory(DISCRETE, free.policy)
+    assert free.update(data)["gradient_steps"] == 40
+    metrics = stopped.update(data)
+    assert 1 < metrics["gradient_steps"] < 40
+    assert metrics["epochs"] == np.ceil(metrics["gradient_steps"] / 2)
+
+
+def test_schedules_count_gradient_steps():
+    schedule = keras.optimizers.schedules.PolynomialDecay(1e-3, 8, 0.0)
+    learner = make_learner(optimizer=keras.optimizers.Adam(schedule))
+    data = helpers.trajectory(DISCRETE, learner.policy)
+    rates = [learner.update(data)["learning_rate"] for _ in range(2)]  # 4 steps each
+    np.testing.assert_allclose(rates, [0.5e-3, 0.0], atol=1e-9)
+
+
+def test_the_gradient_norm_is_reported_before_clipping_and_the_step_after():
+    def step(norm):
+        optimizer = keras.optimizers.SGD(1.0, global_clipnorm=norm)
+        learner = make_learner(optimizer=optimizer, epochs=1, minibatch_size=16)
+        before = [v.numpy() for v in learner._trained]
+        metrics = learner.update(helpers.trajectory(DISCRETE, learner.policy))
+        moved = [v.numpy() - b for v, b in zip(learner._trained, before, strict=True)]
+        return metrics["gradient_norm"], np.sqrt(sum((m**2).sum() for m in moved))
+
+    norm, length = step(None)
+    np.testing.assert_allclose(length, norm, rtol=1e-4)
+    clipped_norm, clipped_length = step(norm / 10)
+    np.testing.assert_allclose(clipped_norm, norm, rtol=1e-4)
+    np.testing.assert_allclose(clipped_length, norm / 10, rtol=1e-3)
+
+
+def test_reported_divergences_and_entropy_are_those_of_the_policies():
+    learner = make_learner(CONTINUOUS, optimizer=keras.optimizers.Adam(0.01))
+    data = helpers.trajectory(CONTINUOUS, learner.policy, horizon=32)
+    flat, rows = data.observations.reshape(-1, 3), data.valid.reshape(-1)
+    # Copies of the parameters: statistics move at the end of an update, so normalise by hand.
+    learner.update(data)
+    normalization = learner.policy.actor.get_layer("normalization")
+    frozen = [w.numpy() for w in normalization.weights]
+    old = learner.policy.actor(flat)
+    metrics = learner.update(data)
+    normalization.set_weights(frozen)
+    new = learner.policy.actor(flat)
+    loc0, scale0, loc1, scale1 = (
+        np.float64(p[k]) for p in (old, new) for k in ("loc", "scale_diag")
+    )
+    kl = np.log(scale1 / scale0) + (scale0**2 + (loc0 - loc1) ** 2) / (2 * scale1**2) - 0.5
+    np.testing.assert_allclose(metrics["kl"], kl.sum(-1)[rows].mean(), rtol=1e-3)
+    entropy = 0.5 * np.log(2 * np.pi * np.e * scale1**2).sum(-1)
+    np.testing.assert_allclose(metrics["entropy"], entropy[rows].mean(), rtol=1e-4)
+    actions = data.actions.reshape(-1, 2)
+    log_ratio = (
+        -0.5 * ((actions - loc1) / scale1) ** 2
+        - np.log(scale1)
+        + 0.5 * ((actions - loc0) / scale0) ** 2
+        + np.log(scale0)
+    ).sum(-1)[rows]
+    np.testing.assert_allclose(metrics["kl_k1"], -log_ratio.mean(), rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(metrics["kl_k2"], (log_ratio**2 / 2).mean(), rtol=1e-3)
+    k3 = (np.exp(log_ratio) - 1 - log_ratio).mean()
+    np.testing.assert_allclose(metrics["kl_k3"], k3, rtol=1e-3, atol=1e-7)
+
+
+def test_what_tfp_cannot_compute_is_absent():
+    def mixture(logits):
+        components = [tfp.distributions.Normal(0.0, 1.0), tfp.distributions.Normal(1.0, 1.0)]
+        batch = tf.zeros(tf.shape(logits)[0])
+        return tfp.distributions.Mixture(
+            tfp.distributions.Categorical(logits),
+            [tfp.distributions.Normal(c.loc + batch, 1.0) for c in components],
+        )
+
+    actor = ppo_tf.mlp(helpers.box(3), {"logits": 2}, hidden_sizes=(4,), seed=0)
+    policy = ppo_tf.Policy(actor, mixture, lambda raw: raw)
+    learner = ppo_tf.Learner(
+        policy, helpers.make_critic(helpers.box(3)), minibatch_size=8, jit_compile=False
+    )
+    metrics = learner.update(helpers.trajectory(DISCRETE, policy))
+    assert "kl" not in metrics and "entropy" not in metrics
+    assert np.isfinite(metrics["kl_k3"])
+
+
+def test_explained_variance_is_none_where_targets_do_not_vary():
+    learner = make_learner(critic=None, estimator=ppo_tf.RewardToGo(0.0))
+    data = helpers.trajectory(DISCRETE, learner.policy)
+    metrics = learner.update(data._replace(rewards=np.zeros_like(data.rewards)))
+    assert metrics["explained_variance"] is None
+
+
+def test_recomputed_advantages_use_the_critic_of_the_epoch():
+    results = []
+    for recompute in (False, True):
+        learner = make_learner(
+            recompute_advantages=recompute, optimizer=keras.optimizers.Adam(0.05), epochs=3
+        )
+        data = helpers.trajectory(DISCRETE, learner.policy)
+        learner.update(data)
+        results.append(helpers.numbers(learner))
+    assert any(not np.allclose(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_a_value_coefficient_of_zero_leaves_the_critic_alone():
+    learner = make_learner(value_coefficient=0.0)
+    before = [v.numpy() for v in learner.critic.trainable_variables]
+    learner.update(helpers.trajectory(DISCRETE, learner.policy))
+    for variable, value in zip(learner.critic.trainable_variables, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value)
+
+
+def test_a_trunk_shared_by_actor_and_critic_is_trained_once_and_normalised_once():
+    inputs, features = ppo_tf.models.observation_features(helpers.box(3))
+    trunk = keras.layers.Dense(8, activation="tanh")(features)
+    actor = keras.Model(inputs, {"logits": keras.layers.Dense(3)(trunk)})
+    critic = keras.Model(inputs, keras.ops.squeeze(keras.layers.Dense(1)(trunk), -1))
+    spec = ppo_tf.action_spec(DISCRETE.single_action_space)
+    learner = ppo_tf.Learner(
+        ppo_tf.Policy(actor, spec.family, spec.action_map),
+        critic,
+        minibatch_size=8,
+        jit_compile=False,
+    )
+    data = helpers.trajectory(DISCRETE, learner.policy)
+    learner.update(data)
+    assert len(learner._trained) == 6
+    assert float(actor.get_layer("normalization").count.numpy()) == data.valid.sum()
+
+
+def test_the_adaptive_penalty_moves_by_the_reported_divergence():
+    loss = ppo_tf.Sum([ppo_tf.KLPenalty(1.0, target=1e-6), ppo_tf.EntropyBonus(0.01)])
+    learner = make_learner(loss=loss, optimizer=keras.optimizers.Adam(0.05))
+    metrics = learner.update(helpers.trajectory(DISCRETE, learner.policy))
+    assert metrics["kl"] > 1.5e-6
+    assert metrics["kl_coefficient"] == 1.0
+    assert loss.losses[0].coefficient.numpy() == 2.0
+
+
+def test_an_update_that_goes_bad_is_undone_and_named():
+    learner = make_learner(
+        loss=ppo_tf.Sum([GoesNaN(), ppo_tf.KLPenalty(1.0, target=1e-6)]),
+        reward_scaling=ppo_tf.RewardScaling(),
+    )
+    data = helpers.trajectory(DISCRETE, learner.policy)
+    learner.reward_scaling.build(data.rewards.shape)
+    before = helpers.numbers(learner)
+    with pytest.raises(ppo_tf.NonFiniteError, match="update 0: policy_loss became nan"):
+        learner.update(data)
+    for a, b in zip(helpers.numbers(learner), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_all_that_an_update_changes_is_in_variables():
+    learner = make_learner(
+        loss=ppo_tf.Sum([ppo_tf.KLPenalty(1.0, target=1e-6)]), reward_scaling=ppo_tf.RewardScaling()
+    )
+    learner.update(helpers.trajectory(DISCRETE, learner.policy))
+    (function,) = learner._compiled._list_all_concrete_functions()
+    variables = [v.value if isinstance(v, keras.Variable) else v for v in learner.variables]
+    used = {v.handle.ref() for v in function.graph.variables}
+    assert used == {v.handle.ref() for v in variables}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0}, "epochs must be at least 1. Received: epochs=0"),
+        ({"minibatch_size": 1}, "minibatch_size must be at least 2. Received: minibatch_size=1"),
+        ({"value_coefficient": -1.0}, "value_coefficient must be at least 0.*=-1.0"),
+        ({"target_kl": 0.0}, "target_kl must be positive. Received: target_kl=0.0"),
+        ({"seed": -1}, "seed must be at least 0. Received: seed=-1"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        make_learner(**options)
+
+
+def test_a_minibatch_that_does_not_divide_is_refused():
+    learner = make_learner(minibatch_size=5)
+    with pytest.raises(ValueError, match=r"minibatch_size=5, horizon \* num_envs=16"):
+        learner.update(helpers.trajectory(DISCRETE, learner.policy))
+
+
+def test_shapes_that_do_not_fit_are_refused():
+    learner = make_learner()
+    data = helpers.trajectory(DISCRETE, learner.policy)
+    with pytest.raises(ValueError, match=r"rewards and valid must share one shape .*\(7, 2\)"):
+        learner.update(data._replace(valid=data.valid[1:]))
+
+
+def test_a_critic_of_the_wrong_shape_is_refused():
+    inputs = keras.Input((3,))
+    learner = make_learner(critic=keras.Model(inputs, keras.layers.Dense(1)(inputs)))
+    with pytest.raises(ValueError, match=r"critic must return values of shape \[n\].*\(16, 1\)"):
+        learner.update(helpers.trajectory(DISCRETE, learner.policy))
