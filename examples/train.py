@@ -37,15 +37,6 @@ VALUE_LOSSES = {
 }
 
 
-def _setting(define, name, text, *args):
-    """A flag of a setting: without a value of its own, so that presets apply; the help says the
-    default."""
-    default = DEFAULTS[name]
-    if isinstance(default, tuple):
-        default = ",".join(map(str, default))
-    define(name, None, *args, f"{text} (default: {default})")
-
-
 ENV = flags.DEFINE_string(
     "env", None, "Gymnasium id of the environment, such as Pendulum-v1. Required."
 )
@@ -55,84 +46,66 @@ LOGDIR = flags.DEFINE_string(
 EXPORT_DIR = flags.DEFINE_string(
     "export_dir", None, "New folder for the exported policy (default: LOGDIR/policy)."
 )
-_setting(flags.DEFINE_integer, "num_envs", "Environments side by side, count.")
-_setting(
-    flags.DEFINE_enum,
-    "backend",
-    "How environments are stepped.",
-    ["auto", "sync", "async", "vector"],
-)
-_setting(flags.DEFINE_integer, "total_steps", "Environment steps to train for, never exceeded.")
-_setting(flags.DEFINE_integer, "horizon", "Steps per environment and iteration (the paper's T).")
-_setting(flags.DEFINE_enum, "estimator", "Advantage estimator.", list(ESTIMATORS))
-_setting(flags.DEFINE_integer, "n_step", "Rewards that --estimator=n_step sums, steps.")
-_setting(flags.DEFINE_float, "gamma", "Discount per step, 0 to 1.")
-_setting(flags.DEFINE_float, "gae_lambda", "Weight of longer sums in --estimator=gae, 0 to 1.")
-_setting(
-    flags.DEFINE_boolean,
-    "baseline",
-    "Whether --estimator=reward_to_go subtracts the critic's value.",
-)
-_setting(flags.DEFINE_enum, "loss", "Policy loss.", list(LOSSES))
-_setting(
-    flags.DEFINE_float, "clip_epsilon", "How far --loss=clip lets the probability ratio leave 1."
-)
-_setting(
-    flags.DEFINE_float, "kl_coefficient", "Weight of the divergence in --loss=kl_penalty, per nat."
-)
-_setting(
-    flags.DEFINE_float, "kl_target", "Divergence per update that adapts --kl_coefficient, nats."
-)
-_setting(flags.DEFINE_float, "entropy_coefficient", "Weight of the entropy bonus, per nat.")
-_setting(flags.DEFINE_enum, "value_loss", "Critic's loss.", list(VALUE_LOSSES))
-_setting(flags.DEFINE_float, "value_coefficient", "Weight of the critic's loss.")
-_setting(flags.DEFINE_float, "learning_rate", "Adam's step size, at the start.")
-_setting(
-    flags.DEFINE_enum,
-    "learning_rate_schedule",
-    "Whether the step size falls to 0 over the run.",
-    ["constant", "linear"],
-)
-_setting(flags.DEFINE_float, "max_gradient_norm", "Bound of the gradients' joint norm.")
-_setting(flags.DEFINE_integer, "epochs", "Passes over the data per update, count.")
-_setting(
-    flags.DEFINE_integer, "minibatch_size", "Samples per gradient step; divides horizon * num_envs."
-)
-_setting(flags.DEFINE_float, "target_kl", "Divergence that ends an update's epochs early, nats.")
-_setting(
-    flags.DEFINE_boolean, "recompute_advantages", "Whether every epoch estimates advantages anew."
-)
-_setting(
-    flags.DEFINE_boolean,
-    "standardize_advantages",
-    "Whether a minibatch's advantages get mean 0, std 1.",
-)
-_setting(
-    flags.DEFINE_boolean,
-    "scale_rewards",
-    "Whether rewards are divided by the running std of returns.",
-)
-_setting(
-    flags.DEFINE_boolean,
-    "normalize_observations",
-    "Whether models normalise by running statistics.",
-)
-_setting(flags.DEFINE_list, "hidden_sizes", "Units of the hidden layers, comma-separated.")
-_setting(flags.DEFINE_string, "activation", "Of the hidden layers, a Keras name.")
-_setting(flags.DEFINE_enum, "action_bounds", "How a Box's bounds are kept.", ["clip", "tanh"])
-_setting(
-    flags.DEFINE_float,
-    "initial_scale",
-    "First standard deviation of a Gaussian, in half action ranges.",
-)
-_setting(
-    flags.DEFINE_boolean,
-    "state_dependent_scale",
-    "Whether that deviation is a function of the state.",
-)
-_setting(flags.DEFINE_integer, "seed", "Of everything random in the run.")
-_setting(flags.DEFINE_integer, "eval_episodes", "Episodes of each evaluation at the end, count.")
-_setting(flags.DEFINE_boolean, "jit", "Whether XLA compiles the update.")
+
+# Flags that are settings have no value of their own, so that presets apply.
+SETTINGS = {
+    "num_envs": (int, "Environments side by side, count."),
+    "backend": (["auto", "sync", "async", "vector"], "How environments are stepped."),
+    "total_steps": (int, "Environment steps to train for, never exceeded."),
+    "horizon": (int, "Steps per environment and iteration (the paper's T)."),
+    "estimator": (list(ESTIMATORS), "Advantage estimator."),
+    "n_step": (int, "Rewards that --estimator=n_step sums, steps."),
+    "gamma": (float, "Discount per step, 0 to 1."),
+    "gae_lambda": (float, "Weight of longer sums in --estimator=gae, 0 to 1."),
+    "baseline": (bool, "Whether --estimator=reward_to_go subtracts the critic's value."),
+    "loss": (list(LOSSES), "Policy loss."),
+    "clip_epsilon": (float, "How far --loss=clip lets the probability ratio leave 1."),
+    "kl_coefficient": (float, "Weight of the divergence in --loss=kl_penalty, per nat."),
+    "kl_target": (float, "Divergence per update that adapts --kl_coefficient, nats."),
+    "entropy_coefficient": (float, "Weight of the entropy bonus, per nat."),
+    "value_loss": (list(VALUE_LOSSES), "Critic's loss."),
+    "value_coefficient": (float, "Weight of the critic's loss."),
+    "learning_rate": (float, "Adam's step size, at the start."),
+    "learning_rate_schedule": (["constant", "linear"], "Whether it falls to 0 over the run."),
+    "max_gradient_norm": (float, "Bound of the gradients' joint norm."),
+    "epochs": (int, "Passes over the data per update, count."),
+    "minibatch_size": (int, "Samples per gradient step; divides horizon * num_envs."),
+    "target_kl": (float, "Divergence that ends an update's epochs early, nats."),
+    "recompute_advantages": (bool, "Whether every epoch estimates advantages anew."),
+    "standardize_advantages": (bool, "Whether a minibatch's advantages get mean 0, std 1."),
+    "scale_rewards": (bool, "Whether rewards are divided by the running std of returns."),
+    "normalize_observations": (bool, "Whether models normalise by running statistics."),
+    "hidden_sizes": (tuple, "Units of the hidden layers, comma-separated."),
+    "activation": (str, "Of the hidden layers, a Keras name."),
+    "action_bounds": (["clip", "tanh"], "How a Box's bounds are kept."),
+    "initial_scale": (float, "First standard deviation of a Gaussian, in half action ranges."),
+    "state_dependent_scale": (bool, "Whether that deviation is a function of the state."),
+    "seed": (int, "Of everything random in the run."),
+    "eval_episodes": (int, "Episodes of each evaluation at the end, count."),
+    "jit": (bool, "Whether XLA compiles the update."),
+}
+DEFINE = {
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    bool: flags.DEFINE_boolean,
+    str: flags.DEFINE_string,
+    tuple: flags.DEFINE_list,
+}
+
+
+def define_settings():
+    """Makes a flag of every setting, its help ending in the default."""
+    for name, (kind, text) in SETTINGS.items():
+        default = DEFAULTS[name]
+        default = ",".join(map(str, default)) if isinstance(default, tuple) else default
+        text = f"{text} (default: {default})"
+        if isinstance(kind, list):
+            flags.DEFINE_enum(name, None, kind, text)
+        else:
+            DEFINE[kind](name, None, text)
+
+
+define_settings()
 
 
 class Run:

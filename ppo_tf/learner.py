@@ -11,12 +11,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ppo_tf import layers, ops
+from ppo_tf import diagnostics, layers, ops
 from ppo_tf.estimators import GAE
 from ppo_tf.losses import Clip, SquaredError
 from ppo_tf.policy import Policy
 from ppo_tf.types import (
-    Distribution,
     Estimator,
     Loss,
     NonFiniteError,
@@ -174,7 +173,7 @@ class Learner:
         words = ops.derive_words(2 * self.epochs, self.seed, "shuffle", self.updates)
         seeds = tf.constant(words.reshape(self.epochs, 2))
         metrics, first_bad = self._compiled(trajectory, seeds)
-        metrics = {name: value.item() for name, value in _to_numpy(metrics).items()}
+        metrics = {name: value.numpy().item() for name, value in metrics.items()}
         if first_bad >= 0:
             name = list(metrics)[int(first_bad)]
             raise NonFiniteError(
@@ -219,7 +218,7 @@ class Learner:
                     samples, old_parameters, old_values, advantages, targets, order[minibatch]
                 )
                 totals = {name: totals[name] + metrics[name] for name in metric_names}
-                first_bad = _first_bad([metrics[name] for name in metric_names])
+                first_bad = diagnostics.first_non_finite([metrics[name] for name in metric_names])
                 steps += 1
                 stop = first_bad >= 0
                 if self.target_kl is not None:
@@ -227,11 +226,15 @@ class Learner:
             epochs_run += 1
 
         metrics = {name: total / tf.cast(steps, tf.float32) for name, total in totals.items()}
-        metrics.update(self._change(samples, old_parameters))
+        old_dist = self.policy.family(**old_parameters)
+        new_dist = self.policy.distribution(samples.observations)
+        metrics.update(
+            diagnostics.policy_change(old_dist, new_dist, samples.actions, samples.valid)
+        )
         if hasattr(self.loss, "after_update"):
             self.loss.after_update(metrics.get("kl", metrics["kl_k3"]))
         self._learn_statistics(samples)
-        metrics_bad = _first_bad(list(metrics.values()))
+        metrics_bad = diagnostics.first_non_finite(list(metrics.values()))
         first_bad = tf.where(first_bad >= 0, first_bad, metrics_bad)
         good = first_bad < 0
         for variable, value in zip(self.variables, before, strict=True):
@@ -304,7 +307,7 @@ class Learner:
             metrics[name] = ops.masked_mean(value, valid) if value.shape.rank else value
         kl = tf.constant(0.0)
         if self.target_kl is not None:
-            kl = ops.masked_mean(_divergence(old_dist, new_dist, samples.actions), valid)
+            kl = ops.masked_mean(diagnostics.divergence(old_dist, new_dist, samples.actions), valid)
         return total, metrics, kl
 
     def _gradient_step(self, samples, old_parameters, old_values, advantages, targets, rows):
@@ -319,27 +322,6 @@ class Learner:
         self.optimizer.apply(gradients, self._trained)
         return metrics, kl
 
-    def _change(self, samples: Trajectory, old_parameters) -> dict[str, Tensor]:
-        """How far the update moved the policy, over all samples: KL, its estimates, entropy."""
-        old_dist = self.policy.family(**old_parameters)
-        new_dist = self.policy.distribution(samples.observations)
-        log_ratio = new_dist.log_prob(samples.actions) - old_dist.log_prob(samples.actions)
-        per_sample = {
-            "kl_k1": -log_ratio,
-            "kl_k2": 0.5 * log_ratio**2,
-            "kl_k3": tf.math.expm1(log_ratio) - log_ratio,
-        }
-        # What TFP cannot compute exactly stays absent.
-        try:
-            per_sample["kl"] = old_dist.kl_divergence(new_dist)  # KL(old || new), nats
-        except NotImplementedError:
-            pass
-        try:
-            per_sample["entropy"] = new_dist.entropy()
-        except NotImplementedError:
-            pass
-        return {name: ops.masked_mean(x, samples.valid) for name, x in per_sample.items()}
-
     def _learn_statistics(self, samples: Trajectory) -> None:
         """Moves the normalisers by the observations of this update, once."""
         with layers.learn_statistics(tf.cast(samples.valid, tf.float32)):
@@ -347,24 +329,5 @@ class Learner:
             self._values(samples.observations)
 
 
-def _divergence(old_dist: Distribution, new_dist: Distribution, actions: Tensor) -> Tensor:
-    """KL(old || new) per sample in nats, exact where TFP has it, else the estimate k3."""
-    try:
-        return old_dist.kl_divergence(new_dist)
-    except NotImplementedError:
-        log_ratio = new_dist.log_prob(actions) - old_dist.log_prob(actions)
-        return tf.math.expm1(log_ratio) - log_ratio
-
-
-def _first_bad(values: list[Tensor]) -> Tensor:
-    """Index of the first value that is not finite, or -1."""
-    bad = ~tf.math.is_finite(tf.stack([tf.cast(v, tf.float32) for v in values]))
-    return tf.where(tf.reduce_any(bad), tf.argmax(bad, output_type=tf.int32), -1)
-
-
 def _unique(variables) -> list[Any]:
     return list({id(v): v for v in variables}.values())
-
-
-def _to_numpy(metrics: dict[str, Tensor]) -> dict[str, np.ndarray]:
-    return {name: value.numpy() for name, value in metrics.items()}

@@ -56,7 +56,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "recompute_advantages": True,
     },
     # Start: rl-baselines3-zoo's settings (8 environments, learning rate 1e-3 falling to 0,
-    # minibatch 256). Tuned here over 10 seeds: longer rollouts, fewer epochs, advantages recomputed.
+    # minibatch 256). Tuned here over 10 seeds: longer rollouts, fewer epochs, advantages
+    # recomputed.
     "CartPole-v1": {
         "total_steps": 100_000,
         "num_envs": 8,

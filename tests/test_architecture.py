@@ -14,6 +14,7 @@ FLOORS = {
     "ops": 0.5,  # uses the aliases of types
     "estimators": 1,
     "losses": 1,
+    "diagnostics": 1,
     "distributions": 1,
     "layers": 1,
     "models": 2,
