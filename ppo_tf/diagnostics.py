@@ -32,6 +32,7 @@ def kl_estimates(
     divergence"): k1 and k3 have no bias, k2 and k3 little variance.
     """
     log_ratio = new_dist.log_prob(actions) - old_dist.log_prob(actions)
+    log_ratio = tf.minimum(log_ratio, ops.MAX_LOG_RATIO)
     return {
         "kl_k1": -log_ratio,
         "kl_k2": 0.5 * log_ratio**2,

@@ -63,8 +63,11 @@ class _BoxAction:
         self.has_low = self.low > -1e30
         self.has_high = self.high < 1e30
         self.two_sided = self.has_low & self.has_high
-        self.center = np.where(self.two_sided, 0.5 * self.low + 0.5 * self.high, 0.0)
-        self.half_width = np.where(self.two_sided, 0.5 * self.high - 0.5 * self.low, 1.0)
+        low, high = (
+            np.where(self.two_sided, self.low, -1.0),
+            np.where(self.two_sided, self.high, 1.0),
+        )
+        self.center, self.half_width = 0.5 * low + 0.5 * high, 0.5 * high - 0.5 * low
 
     @classmethod
     def from_space(cls, space: gymnasium.spaces.Box):

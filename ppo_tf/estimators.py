@@ -10,7 +10,8 @@ Every estimator takes float tensors [T, B] by keyword and returns (advantages, t
 
 A sum over time runs until the episode ends, either way, or the segment does; where it stops without
 a termination it closes with the value of the state it stopped at. Termination cuts the bootstrap,
-either end cuts the sum.
+either end cuts the sum. Inside an episode next_values[t] is values[t + 1], as both are values of
+the same state: sums of TD errors rely on it.
 """
 
 from __future__ import annotations
@@ -37,8 +38,9 @@ def _check_shapes(*tensors: Tensor) -> None:
             )
 
 
-def _alive(terminated: Tensor, dtype) -> Tensor:
-    return 1.0 - tf.cast(terminated, dtype)
+def _bootstrap(terminated: Tensor, next_values: Tensor) -> Tensor:
+    """(1 - terminated_t) V(s_{t+1}); what stands for the value of a terminal state is ignored."""
+    return tf.where(terminated, tf.zeros_like(next_values), next_values)
 
 
 def _continues(terminated: Tensor, truncated: Tensor, dtype) -> Tensor:
@@ -52,7 +54,7 @@ def td_error(
 
     Schulman et al. 2016 (arXiv 1506.02438), before eq. 11. All tensors [T, B].
     """
-    return rewards + gamma * _alive(terminated, rewards.dtype) * next_values - values
+    return rewards + gamma * _bootstrap(terminated, next_values) - values
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class RewardToGo:
         _check_shapes(rewards, values, next_values, terminated, truncated)
         continues = _continues(terminated, truncated, rewards.dtype)
         continues = tf.concat([continues[:-1], tf.zeros_like(continues[-1:])], axis=0)
-        tail = (1.0 - continues) * _alive(terminated, rewards.dtype) * next_values
+        tail = (1.0 - continues) * _bootstrap(terminated, next_values)
         returns = ops.discounted_sum(rewards + self.gamma * tail, self.gamma * continues)
         return returns - values if self.baseline else returns, returns
 

@@ -43,6 +43,7 @@ def export_policy(
     path: str | os.PathLike,
     *,
     critic: keras.Model | None = None,
+    observation_spec: tf.TensorSpec | None = None,
     metadata: dict[str, Any] | None = None,
 ) -> Path:
     """Writes a SavedModel with everything inside: normalisation, squashing, rescaling, clipping.
@@ -60,14 +61,16 @@ def export_policy(
         policy: to export.
         path: of the new folder.
         critic: exported as `value`.
+        observation_spec: of a batch of observations [None, ...]; needed only where the actor is a
+            subclassed Keras model, which does not tell.
         metadata: JSON values kept in assets.extra/policy.json, for instance the environment's id.
 
     Raises:
         FileExistsError, NotADirectoryError, PermissionError: see `check_export_path`.
+        ValueError: no observation_spec where it is needed.
     """
     path = check_export_path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    spec = _observation_spec(policy.actor)
+    spec = observation_spec or _observation_spec(policy.actor)
 
     @tf.function(input_signature=[spec], autograph=False)
     def serve(observation):
@@ -98,6 +101,7 @@ def export_policy(
         module.value = value
         signatures["value"] = value.get_concrete_function()
 
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
         os.chmod(temporary, 0o755)  # mkdtemp's folders are private
@@ -112,5 +116,9 @@ def export_policy(
 
 
 def _observation_spec(actor: keras.Model) -> tf.TensorSpec:
+    if not getattr(actor, "inputs", None):
+        raise ValueError(
+            f"A subclassed actor needs the argument observation_spec. Received: actor={actor}"
+        )
     inputs = actor.inputs[0]
     return tf.TensorSpec((None, *inputs.shape[1:]), inputs.dtype, name="observation")

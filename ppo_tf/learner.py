@@ -105,6 +105,11 @@ class Learner:
             )
         if target_kl is not None and not target_kl > 0:
             raise ValueError(f"target_kl must be positive. Received: target_kl={target_kl}")
+        if critic is not None and not critic.built:
+            raise ValueError(
+                "The critic must be built: start it with a keras.Input, or call it once. "
+                f"Received: {critic}"
+            )
         self.policy = policy
         self.critic = critic
         self.optimizer = optimizer or default_optimizer()
@@ -190,7 +195,7 @@ class Learner:
         samples = ops.merge_time(trajectory)
         count = samples.rewards.shape[0]
         rewards = self._scaled_rewards(trajectory)
-        old_parameters = self.policy.actor(samples.observations, training=False)
+        old_parameters = self.policy.parameters(samples.observations)
         old_values, advantages, targets = self._estimate(trajectory, rewards)
         explained = ops.explained_variance(old_values, targets, samples.valid)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
+from ppo_tf import ops
 from ppo_tf.types import Loss, Metrics, Tensor
 
 
@@ -35,9 +36,12 @@ def _log_prob(dist, actions, advantages):
 
 
 def probability_ratio(new_dist, old_dist, actions, advantages):
-    """r = pi_new(a|s) / pi_old(a|s), float [n], by the difference of log-probabilities."""
+    """r = pi_new(a|s) / pi_old(a|s), float [n], by the difference of log-probabilities.
+
+    Bounded by e^20, from where on it has no gradient.
+    """
     log_ratio = _log_prob(new_dist, actions, advantages) - _log_prob(old_dist, actions, advantages)
-    return tf.exp(log_ratio)
+    return tf.exp(tf.minimum(log_ratio, ops.MAX_LOG_RATIO))
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,10 @@ import tensorflow as tf
 
 from ppo_tf.types import Nest, Tensor
 
+# e^20 = 5e8 is far outside any trust region and still has finite squares: a ratio of probabilities
+# that overflows would turn the gradient of a whole minibatch into NaN (0 x infinity).
+MAX_LOG_RATIO = 20.0
+
 
 def discounted_sum(x: Tensor, decay: Tensor) -> Tensor:
     """y_t = x_t + decay_t y_{t+1}, with y_T = 0: the reverse recurrence of returns and GAE.
@@ -46,19 +50,36 @@ def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
     return tf.math.divide_no_nan(total, count)
 
 
+def masked_moments(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance (divisor n) of x over the entries where mask is true; 0 if there is none.
+
+    Entries that are all equal have variance 0 exactly: the sums run over differences to one of
+    them, as a rounded mean would differ from them all.
+
+    Args:
+        x: float [...].
+        mask: bool [...], same shape.
+    """
+    reference = tf.reduce_max(tf.where(mask, x, tf.fill(tf.shape(x), x.dtype.min)))
+    difference = tf.where(mask, x - reference, tf.zeros_like(x))
+    shift = masked_mean(difference, mask)
+    variance = masked_mean((difference - shift) ** 2, mask)
+    return tf.where(tf.reduce_any(mask), reference + shift, tf.zeros_like(shift)), variance
+
+
 def standardize(x: Tensor, mask: Tensor, epsilon: float = 1e-8) -> Tensor:
     """(x - mean) / (std + epsilon), moments over the entries where mask is true; 0 elsewhere.
 
-    A batch whose entries are all equal, one of a single entry included, becomes zeros, not NaN.
+    Entries that are all equal, a single one included, become zeros, not NaN.
 
     Args:
         x: float [...].
         mask: bool [...], same shape.
         epsilon: added to the standard deviation. 1e-8 as in Baselines' PPO2.
     """
-    mean = masked_mean(x, mask)
-    centered = tf.where(mask, x - mean, tf.zeros_like(x))
-    return centered / (tf.sqrt(masked_mean(centered**2, mask)) + epsilon)
+    mean, variance = masked_moments(x, mask)
+    vary = mask & (variance > 0)
+    return tf.where(vary, x - mean, tf.zeros_like(x)) / (tf.sqrt(variance) + epsilon)
 
 
 def explained_variance(predictions: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
@@ -72,11 +93,9 @@ def explained_variance(predictions: Tensor, targets: Tensor, mask: Tensor) -> Te
         float scalar; NaN where the targets do not vary and the question has no answer.
     """
     predictions.shape.assert_is_compatible_with(targets.shape)
-
-    def variance(x):
-        return masked_mean((x - masked_mean(x, mask)) ** 2, mask)
-
-    return 1.0 - variance(targets - predictions) / variance(targets)
+    _, left = masked_moments(targets - predictions, mask)
+    _, whole = masked_moments(targets, mask)
+    return tf.where(whole > 0, 1.0 - tf.math.divide_no_nan(left, whole), np.nan)
 
 
 def merge_moments(count, mean, variance, batch, weights):
@@ -94,15 +113,18 @@ def merge_moments(count, mean, variance, batch, weights):
     weights = tf.reshape(weights, [-1] + [1] * (batch.shape.rank - 1))
     batch_count = tf.reduce_sum(weights)
     total = tf.maximum(count + batch_count, 1.0)
+    # As in `masked_moments`: what never varies has variance 0 exactly.
+    largest = tf.reduce_max(tf.where(weights > 0, batch, batch.dtype.min), axis=0)
+    reference = tf.where((count > 0) | (batch_count == 0), mean, largest)
     # Samples of weight 0 may hold anything: replace, do not multiply (0 x NaN is NaN).
-    batch = tf.where(weights > 0, batch, mean)
-    batch_mean = tf.math.divide_no_nan(tf.reduce_sum(weights * batch, axis=0), batch_count)
+    difference = tf.where(weights > 0, batch - reference, tf.zeros_like(batch))
+    batch_shift = tf.math.divide_no_nan(tf.reduce_sum(difference, axis=0), batch_count)
     batch_variance = tf.math.divide_no_nan(
-        tf.reduce_sum(weights * (batch - batch_mean) ** 2, axis=0), batch_count
+        tf.reduce_sum(weights * (difference - batch_shift) ** 2, axis=0), batch_count
     )
-    shift = batch_mean - mean
+    shift = reference - mean + batch_shift  # from the mean so far to the batch's
     share = batch_count / total
-    new_mean = mean + share * shift
+    new_mean = tf.where(count > 0, mean + share * shift, reference + batch_shift)
     new_variance = (
         (1.0 - share) * variance + share * batch_variance + share * (1.0 - share) * shift**2
     )
@@ -130,9 +152,9 @@ def derive_words(count: int, seed: int, *path: int | str) -> np.ndarray:
         int32 [count], none of them negative: from a seed with a negative word, TensorFlow's
         stateless random functions draw other numbers under XLA than without.
     """
-    words = [seed]
-    for part in path:
-        words += list(part.encode()) if isinstance(part, str) else [part]
+    words = [seed, len(path)]
+    for part in path:  # its kind and length first, so that no two paths run together to the same
+        words += [len(part) + 1, *part.encode()] if isinstance(part, str) else [0, part]
     return (np.random.SeedSequence(words).generate_state(count) >> 1).astype(np.int32)
 
 

@@ -14,9 +14,8 @@ from ppo_tf.models import Environment, action_space, mlp_actor
 from ppo_tf.types import Distribution, DistributionFamily, Nest, Tensor
 
 
-def _check_outputs(actor: keras.Model, family: DistributionFamily) -> None:
+def _check_outputs(outputs: Any, family: DistributionFamily) -> None:
     """The actor's outputs must be arguments of the distribution; says both sides if not."""
-    outputs = actor.output
     if not isinstance(outputs, dict):
         raise ValueError(
             "The actor must return a dict from the distribution's parameter names to tensors. "
@@ -51,7 +50,7 @@ class Policy(keras.Model):
         action_map: callable from raw actions [B, ...] to the environment's actions (likewise).
 
     Raises:
-        ValueError: the actor's outputs do not fit the distribution's arguments.
+        ValueError: the actor's outputs do not fit the distribution's arguments, or it is not built.
     """
 
     def __init__(
@@ -62,7 +61,13 @@ class Policy(keras.Model):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        _check_outputs(actor, family)
+        if not actor.built:
+            raise ValueError(
+                "The actor must be built: start it with a keras.Input, or call it once. "
+                f"Received: {actor}"
+            )
+        if getattr(actor, "outputs", None):  # a subclassed model shows its outputs when called
+            _check_outputs(actor.output, family)
         self.actor = actor
         self.family = family
         self.action_map = action_map
@@ -71,7 +76,13 @@ class Policy(keras.Model):
     def distribution(self, observations: Nest) -> Distribution:
         """The distribution over raw actions in each state: a TFP distribution of batch shape
         [B]."""
-        return self.family(**self.actor(observations, training=False))
+        return self.family(**self.parameters(observations))
+
+    def parameters(self, observations: Nest) -> dict[str, Tensor]:
+        """The distribution's parameters by name, as the actor gives them."""
+        parameters = self.actor(observations, training=False)
+        _check_outputs(parameters, self.family)
+        return parameters
 
     def sample(self, observations: Nest, seed: Tensor) -> Tensor:
         """Raw actions [B, ...] drawn with a stateless seed, int32 [2]."""

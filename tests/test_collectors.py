@@ -356,17 +356,30 @@ def test_next_step_counts_rows_and_reports_a_bad_final_observation():
     assert "environment 1 gave a non-finite observation at its step 4" in str(error_of(bad))
 
 
-def test_the_first_of_two_bad_numbers_is_reported():
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        # Of one field, of which the first environment's comes later.
+        (
+            [environments.NaNReward(at=4), environments.NaNReward(at=2)],
+            "environment 1 gave a non-finite reward at its step 2",
+        ),
+        (
+            [environments.NaNReward(at=1), environments.NaNObservation(at=3)],
+            "environment 0 gave a non-finite reward at its step 1",
+        ),
+        (
+            [environments.NaNReward(at=5), environments.NaNObservation(at=3)],
+            "environment 1 gave a non-finite observation at its step 4",
+        ),
+    ],
+)
+def test_the_first_of_two_bad_numbers_is_reported(bad, message):
+    """Episodes of four steps: the agent acts on no observation that is bad at the fourth."""
     envs = SyncVectorEnv(
-        [
-            lambda: environments.NaNReward(at=4, length=99),
-            lambda: environments.NaNReward(at=2, length=99),
-            lambda: environments.NaNReward(at=3, length=99),
-        ],
-        autoreset_mode=AutoresetMode.SAME_STEP,
+        [lambda env=env: env for env in bad], autoreset_mode=AutoresetMode.SAME_STEP
     )
-    message = str(error_of(collector_of(envs, horizon=6)))
-    assert message.startswith("environment 1 gave a non-finite reward at its step 2")
+    assert str(error_of(collector_of(envs, horizon=6))).startswith(message)
 
 
 def test_an_environment_that_breaks_on_the_action_of_a_nan_is_a_non_finite_error():

@@ -29,7 +29,7 @@ def first_observations(env_id, num_envs=4, rounds=1, **kwargs):
     ("misspelt", "meant"),
     [
         ("Pendulum-v1 ", "Pendulum-v1"),
-        ("pendulum-v1", "Pendulum-v1"),
+        ("PENDULUM-V1", "Pendulum-v1"),
         ("CartPol-v1", "CartPole-v1"),
         ("cartpole", "CartPole-v1"),
         ("MountainCarContinous-v0", "MountainCarContinuous-v0"),

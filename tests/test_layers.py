@@ -128,14 +128,6 @@ def test_two_layers_learn_each_in_one_scope():
     assert [float(first.count), float(second.count)] == [20, 20]
 
 
-def test_a_model_that_is_built_by_its_first_pass_learns_in_it():
-    layer = RunningNormalization()
-    model = keras.Sequential([layer, keras.layers.Dense(2)])  # Keras builds it symbolically
-    with learn_statistics(tf.ones([20])):
-        model(batch(0))
-    assert float(layer.count) == 20
-
-
 def test_a_compiled_function_learns_at_every_call():
     layer = built()
 
