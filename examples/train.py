@@ -123,8 +123,10 @@ class Run:
         if s["eval_episodes"] < 1:
             raise ValueError(f"eval_episodes must be at least 1. Received: {s['eval_episodes']}")
         name = f"{self.env_id.replace('/', '-')}-seed{s['seed']}-{time.strftime('%Y%m%d-%H%M%S')}"
-        self.logdir = ppo_tf.check_export_path(LOGDIR.value or Path("runs") / name)
-        self.policy_path = ppo_tf.check_export_path(EXPORT_DIR.value or self.logdir / "policy")
+        self.logdir = ppo_tf.check_new_folder(LOGDIR.value or Path("runs") / name, "logdir")
+        self.policy_path = ppo_tf.check_new_folder(
+            EXPORT_DIR.value or self.logdir / "policy", "export_dir"
+        )
         self.envs = ppo_tf.make_envs(
             self.env_id, s["num_envs"], seed=s["seed"], backend=s["backend"]
         )
@@ -191,12 +193,8 @@ def _network(s):
 def _learning_rate(s):
     if s["learning_rate_schedule"] == "constant":
         return s["learning_rate"]
-    import keras
-
-    samples = s["horizon"] * s["num_envs"]
-    updates = max(s["total_steps"] // samples, 1)
-    steps = updates * s["epochs"] * max(samples // s["minibatch_size"], 1)
-    return keras.optimizers.schedules.PolynomialDecay(s["learning_rate"], steps, 0.0)
+    names = ("total_steps", "horizon", "num_envs", "epochs", "minibatch_size")
+    return ppo_tf.linear_schedule(s["learning_rate"], **{name: s[name] for name in names})
 
 
 def versions():

@@ -20,7 +20,7 @@ from .estimators import NStep as NStep
 from .estimators import RewardToGo as RewardToGo
 from .evaluation import Evaluation as Evaluation
 from .evaluation import evaluate as evaluate
-from .export import check_export_path as check_export_path
+from .export import check_new_folder as check_new_folder
 from .export import export_policy as export_policy
 from .layers import RewardScaling as RewardScaling
 from .layers import RunningNormalization as RunningNormalization
@@ -41,6 +41,7 @@ from .models import mlp_critic as mlp_critic
 from .policy import Policy as Policy
 from .policy import mlp_policy as mlp_policy
 from .training import fit as fit
+from .training import linear_schedule as linear_schedule
 from .types import Collector as Collector
 from .types import Episode as Episode
 from .types import Estimator as Estimator

@@ -23,7 +23,7 @@ def import_tensorflow() -> None:
         os.dup2(messages.fileno(), 2)
         try:
             import tensorflow  # noqa: F401
-        except BaseException:
+        except Exception:
             messages.seek(0)
             os.write(kept, messages.read())
             raise

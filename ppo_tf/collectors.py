@@ -24,6 +24,7 @@ class VectorCollector:
         policy: what acts.
         horizon: steps per environment and rollout.
         seed: of the actions.
+        rollouts: collected before with this seed; the noise of those is not drawn again.
         jit_compile: whether XLA compiles the policy.
 
     Raises:
@@ -37,6 +38,7 @@ class VectorCollector:
         horizon: int,
         *,
         seed: int = 0,
+        rollouts: int = 0,
         jit_compile: bool = True,
     ):
         if horizon < 1:
@@ -52,7 +54,8 @@ class VectorCollector:
         self.horizon = horizon
         self._mode = mode
         self._seed = seed
-        self._rollouts = 0
+        self._rollouts = rollouts
+        self._first_rollout = rollouts
         self._act = acting_function(policy, envs, jit_compile=jit_compile)
         space = envs.single_observation_space
         # Models compute in float32: storing more would only be copied.
@@ -67,15 +70,21 @@ class VectorCollector:
         """Returns the next `horizon` steps and the episodes that finished in them.
 
         Raises:
-            NonFiniteError: a NaN or infinite reward or observation; names the first one.
+            NonFiniteError: a NaN or infinite reward or observation; names the first one by its
+                environment and step, counted in rows since the first rollout. An observation
+                belongs to the step that acts on it, a reward to the one that earned it.
         """
+        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and reported so
+            return self._collect()
+
+    def _collect(self) -> tuple[Trajectory, list[Episode]]:
         if self._observations is None:
             self._observations, _ = self.envs.reset()
         shape = (self.horizon, self.num_envs)
         element = self._observations.shape[1:]
         observations = np.empty((*shape, *element), self._observation_dtype)
         next_observations = np.empty_like(observations)
-        rewards = np.empty(shape)
+        rewards = np.empty(shape, np.float32)
         terminated, truncated, valid = (np.empty(shape, bool) for _ in range(3))
         actions: list[np.ndarray] = []
         episodes: list[Episode] = []
@@ -88,12 +97,13 @@ class VectorCollector:
                 raw, action = self._act(self._observations, seed)
                 actions.append(raw)
                 valid[step] = ~self._resetting
-                self._observations, rewards[step], terminated[step], truncated[step], infos = (
+                self._observations, reward, terminated[step], truncated[step], infos = (
                     self.envs.step(action)
                 )
+                rewards[step] = reward
                 next_observations[step] = self._observations
                 done = terminated[step] | truncated[step]
-                self._returns += rewards[step]
+                self._returns += reward
                 self._lengths += valid[step]
                 if done.any():
                     self._finish(done, infos, next_observations[step], episodes)
@@ -112,7 +122,7 @@ class VectorCollector:
         trajectory = Trajectory(
             observations,
             np.stack(actions),
-            rewards.astype(np.float32),
+            rewards,
             next_observations,
             terminated,
             truncated,
@@ -149,7 +159,7 @@ class VectorCollector:
         if not found:
             return None
         step, env, field, value = min(found, key=lambda item: item[:2])
-        step += self._rollouts * self.horizon
+        step += (self._rollouts - self._first_rollout) * self.horizon
         return f"environment {env} gave a non-finite {field} at its step {step}: {value}"
 
 

@@ -63,10 +63,8 @@ class _BoxAction:
         self.has_low = self.low > -1e30
         self.has_high = self.high < 1e30
         self.two_sided = self.has_low & self.has_high
-        low, high = (
-            np.where(self.two_sided, self.low, -1.0),
-            np.where(self.two_sided, self.high, 1.0),
-        )
+        low = np.where(self.two_sided, self.low, -1.0)
+        high = np.where(self.two_sided, self.high, 1.0)
         self.center, self.half_width = 0.5 * low + 0.5 * high, 0.5 * high - 0.5 * low
 
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,6 +45,7 @@ def make_envs(
     """
     if num_envs < 1:
         raise ValueError(f"num_envs must be at least 1. Received: num_envs={num_envs}")
+    seeds = environment_seeds(seed, num_envs)
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {BACKENDS}. Received: backend={backend!r}")
     spec = _find_spec(env_id)
@@ -56,11 +58,11 @@ def make_envs(
         vector_kwargs = {"autoreset_mode": autoreset_mode}
     try:
         envs = gymnasium.make_vec(
-            env_id, num_envs, vectorization_mode=mode, vector_kwargs=vector_kwargs, **kwargs
+            spec, num_envs, vectorization_mode=mode, vector_kwargs=vector_kwargs, **kwargs
         )
     except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
         raise ImportError(_missing_package(env_id, spec, error)) from error
-    reset(envs, environment_seeds(seed, num_envs))
+    reset(envs, seeds)
     return envs
 
 
@@ -88,12 +90,15 @@ def environment_seeds(seed: int, count: int, purpose: str = "environments") -> l
 
 
 def _find_spec(env_id: str) -> gymnasium.envs.registration.EnvSpec:
+    module, _, name = env_id.rpartition(":")
     try:
-        return gymnasium.spec(env_id)
+        if module:
+            importlib.import_module(module)
+        return gymnasium.spec(name)
     except ImportError as error:
-        raise ImportError(f"{env_id}: {error}") from error
+        raise ImportError(f"The module of env={env_id!r} cannot be imported: {error}") from error
     except gymnasium.error.Error as error:
-        near = _near_names(env_id)
+        near = _near_names(name)
         hint = f"; near names: {', '.join(near)}" if near else ""
         raise ValueError(f"Unknown environment. Received: env={env_id!r}{hint}") from error
 

@@ -18,23 +18,29 @@ from ppo_tf.policy import Policy
 METADATA = Path("assets.extra") / "policy.json"  # the folder SavedModel keeps for users' files
 
 
-def check_export_path(path: str | os.PathLike) -> Path:
-    """Returns path, of a folder that does not exist yet in one that can be written.
+def check_new_folder(path: str | os.PathLike, argument: str = "path") -> Path:
+    """Returns path, of a folder that does not exist yet but can be made.
+
+    Args:
+        path: of the folder.
+        argument: what errors call it.
 
     Raises:
-        FileExistsError: something is there; an export never overwrites.
+        FileExistsError: something is there, and nothing is ever overwritten.
         NotADirectoryError, PermissionError: nothing can be made there.
     """
     path = Path(path)
     if path.exists():
-        raise FileExistsError(f"The export folder exists and is not overwritten. Received: {path}")
+        raise FileExistsError(
+            f"{argument} exists and is not overwritten. Received: {argument}={path}"
+        )
     parent = path.absolute().parent
     while not parent.exists():
         parent = parent.parent
     if not parent.is_dir():
-        raise NotADirectoryError(f"Not a folder: {parent}. Received: {path}")
+        raise NotADirectoryError(f"{parent} is not a folder. Received: {argument}={path}")
     if not os.access(parent, os.W_OK):
-        raise PermissionError(f"The folder {parent} cannot be written. Received: {path}")
+        raise PermissionError(f"{parent} cannot be written. Received: {argument}={path}")
     return path
 
 
@@ -66,10 +72,10 @@ def export_policy(
         metadata: JSON values kept in assets.extra/policy.json, for instance the environment's id.
 
     Raises:
-        FileExistsError, NotADirectoryError, PermissionError: see `check_export_path`.
+        FileExistsError, NotADirectoryError, PermissionError: see `check_new_folder`.
         ValueError: no observation_spec where it is needed.
     """
-    path = check_export_path(path)
+    path = check_new_folder(path)
     spec = observation_spec or _observation_spec(policy.actor)
 
     @tf.function(input_signature=[spec], autograph=False)

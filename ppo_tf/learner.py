@@ -34,7 +34,18 @@ def default_optimizer(
     Args:
         learning_rate: or a schedule, which counts gradient steps.
         max_gradient_norm: bound of the joint norm of all gradients.
+
+    Raises:
+        ValueError: an argument that is not positive.
     """
+    if isinstance(learning_rate, int | float) and not 0 < learning_rate < math.inf:
+        raise ValueError(
+            f"learning_rate must be positive and finite. Received: learning_rate={learning_rate}"
+        )
+    if not max_gradient_norm > 0:
+        raise ValueError(
+            f"max_gradient_norm must be positive. Received: max_gradient_norm={max_gradient_norm}"
+        )
     return keras.optimizers.Adam(learning_rate, epsilon=1e-5, global_clipnorm=max_gradient_norm)
 
 

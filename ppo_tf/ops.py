@@ -151,7 +151,12 @@ def derive_words(count: int, seed: int, *path: int | str) -> np.ndarray:
     Returns:
         int32 [count], none of them negative: from a seed with a negative word, TensorFlow's
         stateless random functions draw other numbers under XLA than without.
+
+    Raises:
+        ValueError: a negative seed.
     """
+    if seed < 0:
+        raise ValueError(f"seed must be at least 0. Received: seed={seed}")
     words = [seed, len(path)]
     for part in path:  # its kind and length first, so that no two paths run together to the same
         words += [len(part) + 1, *part.encode()] if isinstance(part, str) else [0, part]

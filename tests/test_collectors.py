@@ -187,7 +187,7 @@ def test_only_next_step_has_invalid_rows_one_after_each_end(counted):
 
 def test_vector_class_marks_the_row_after_an_end_as_invalid():
     envs = ppo_tf.make_envs("CartPole-v1", 3, seed=1, backend="vector", max_episode_steps=13)
-    _, joined, episodes = rollouts_of(collector_of(envs, horizon=8), 12)
+    _, joined, episodes = rollouts_of(collector_of(envs, horizon=8), 40)
     done = joined.terminated | joined.truncated
     assert joined.valid[0].all()
     np.testing.assert_array_equal(~joined.valid[1:], done[:-1])

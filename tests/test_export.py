@@ -52,15 +52,17 @@ def test_metadata_is_kept(tmp_path):
 
 def test_an_existing_folder_is_never_overwritten(tmp_path):
     (tmp_path / "policy").mkdir()
-    with pytest.raises(FileExistsError, match=r"not overwritten. Received: .*policy"):
+    with pytest.raises(
+        FileExistsError, match=r"path exists and is not overwritten. Received: path=.*policy"
+    ):
         ppo_tf.export_policy(helpers.make_policy(ENVS), tmp_path / "policy")
     assert list((tmp_path / "policy").iterdir()) == []
 
 
 def test_a_path_below_a_file_is_refused(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(NotADirectoryError, match=r"Not a folder: .*file"):
-        ppo_tf.check_export_path(tmp_path / "file" / "policy")
+    with pytest.raises(NotADirectoryError, match=r"file is not a folder. Received: path=.*policy"):
+        ppo_tf.check_new_folder(tmp_path / "file" / "policy")
 
 
 def test_a_failed_export_leaves_nothing(tmp_path):

@@ -352,9 +352,9 @@ def test_shapes_that_do_not_fit_are_refused():
 
 def test_models_that_are_not_built_are_refused():
     unbuilt = keras.Sequential([keras.layers.Dense(1)])
-    with pytest.raises(ValueError, match="critic must be built.*Sequential"):
+    with pytest.raises(ValueError, match=r"critic must be built.*Sequential"):
         make_learner(critic=unbuilt)
-    with pytest.raises(ValueError, match="actor must be built.*Sequential"):
+    with pytest.raises(ValueError, match=r"actor must be built.*Sequential"):
         ppo_tf.Policy(unbuilt, tfp.distributions.Categorical, lambda raw: raw)
 
 
