@@ -162,14 +162,12 @@ class Learner:
             trajectory: [T, B], see `Trajectory`.
 
         Returns:
-            Metrics. Means over the gradient steps taken: `policy_loss`, `value_loss`,
+            Metrics by name. Means over the gradient steps taken: `policy_loss`, `value_loss`,
             `gradient_norm` (before clipping) and the loss' own, such as `clip_fraction`. Over the
-            whole trajectory,
-            after the update: `kl`, KL(old || new) in nats where TFP has it, its estimates from
-            samples `kl_k1`, `kl_k2`, `kl_k3` (Schulman 2020), and `entropy`, nats, where TFP has
-            it; before it:
-            `explained_variance` of the targets by the values, None where all targets are equal. And
-            `epochs`, those that ran, `gradient_steps` and `learning_rate`.
+            whole trajectory after the update, those of `diagnostics.policy_change`: `kl`, `kl_k1`,
+            `kl_k2`, `kl_k3`, `entropy`, in nats. Before it: `explained_variance` of the targets by
+            the values, None where all targets are equal. And `epochs` that ran, `gradient_steps`
+            and the `learning_rate` after them.
 
         Raises:
             ValueError: shapes that do not fit.
@@ -262,8 +260,7 @@ class Learner:
         return metrics, first_bad
 
     def _scaled_rewards(self, trajectory: Trajectory) -> Tensor:
-        """Rewards [T, B] as the estimator sees them: scaled, and 0 on rows that are no
-        transition."""
+        """Rewards [T, B] as the estimator sees them: scaled, and 0 on rows that are not valid."""
         rewards = tf.cast(trajectory.rewards, tf.float32)
         if self.reward_scaling is not None:
             done = trajectory.terminated | trajectory.truncated
@@ -298,8 +295,7 @@ class Learner:
         return values, ops.merge_time(advantages), ops.merge_time(targets)
 
     def _losses(self, samples, old_parameters, old_values, advantages, targets, rows):
-        """Total loss, metrics and mean KL(old || new) of one minibatch, whose samples are
-        `rows`."""
+        """Total loss, metrics and mean KL(old || new) of the minibatch of samples `rows`."""
         samples, old_parameters, old_values, advantages, targets = tf.nest.map_structure(
             lambda x: tf.gather(x, rows), (samples, old_parameters, old_values, advantages, targets)
         )

@@ -1,0 +1,36 @@
+"""What README shows works as printed, and what it says of files holds."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import ppo_tf
+
+ROOT = Path(ppo_tf.__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_python_examples_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first, second = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    namespace: dict = {}
+    exec(first.replace("100_000", "2048"), namespace)
+    assert namespace["learner"].updates == 1
+    exec(second, namespace)
+    action = namespace["action"].numpy()
+    assert action.shape == (1, 1) and -2.0 <= action[0, 0] <= 2.0
+
+
+def test_the_files_named_exist():
+    for name in re.findall(r"`((?:examples|benchmarks|ppo_tf|tests)/[\w./]+)`", README):
+        assert (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", "BUILD_NOTES.md", "CHANGELOG.md", "benchmarks/README.md"]
+)
+def test_the_public_names_in_documents_exist(name):
+    text = (ROOT / name).read_text()
+    for public in re.findall(r"ppo_tf\.([A-Za-z_]\w*)", text):
+        assert public in [*ppo_tf.__all__, "__version__"], public
