@@ -57,8 +57,8 @@ def jobs(args):
     for estimator in ("gae", "n_step", "reward_to_go"):
         for loss in ("clip", "kl_penalty", "policy_gradient"):
             flags = [f"--estimator={estimator}", f"--loss={loss}", *args.flags]
-            if loss == "policy_gradient":  # right for one pass over fresh data only
-                flags.append("--epochs=1")
+            if loss == "policy_gradient":  # right for one pass over fresh data: less at a time
+                flags += ["--epochs=1", "--horizon=32", "--minibatch_size=64"]
             listed += [(args.env, seed, flags, estimator, loss) for seed in range(args.seeds)]
     return listed
 
