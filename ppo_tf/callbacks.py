@@ -98,7 +98,7 @@ class Progress(keras.callbacks.Callback):
     def on_train_begin(self, logs: Logs = None) -> None:
         """Starts the clock and, on a terminal, the live line."""
         self._total = self.params["total_steps"]
-        self._start = self._shown = time.perf_counter()
+        self._shown = time.perf_counter()
         if self._console.is_terminal:
             self._bar = rich.progress.Progress(
                 rich.progress.TextColumn("{task.completed:,.0f}/{task.total:,.0f} steps"),
@@ -115,29 +115,20 @@ class Progress(keras.callbacks.Callback):
         """Moves the line, or prints one if it is time."""
         logs = logs or {}
         steps, now = int(logs["rollout/steps"]), time.perf_counter()
-        if epoch == 0:  # compiling is no measure of what is to come
+        if epoch == 0:  # it compiled, which is no measure of what is to come
             self._first = (steps, now)
-        since_steps, since = (
-            (steps - self._first[0], now - self._first[1])
-            if epoch
-            else (
-                steps,
-                now - self._start,
-            )
-        )
-        rate = since_steps / since
+            rate, left = "-", "-"
+        else:
+            per_second = (steps - self._first[0]) / (now - self._first[1])
+            rate, left = f"{per_second:,.0f}", f"{(self._total - steps) / per_second:.0f}"
         value = logs["rollout/episode_return"]
         ret = "-" if value is None else f"{value:.1f}"
         if self._bar is not None:
-            self._bar.update(
-                self._task, completed=steps, rate=f"{rate:,.0f}", ret=ret, refresh=True
-            )
+            self._bar.update(self._task, completed=steps, rate=rate, ret=ret, refresh=True)
         elif now - self._shown >= self._interval or steps >= self._total:
             self._shown = now
-            left = (self._total - steps) / rate
             self._console.print(
-                f"{steps:,}/{self._total:,} steps  {rate:,.0f} steps/s  return {ret}  "
-                f"{left:.0f} s left",
+                f"{steps:,}/{self._total:,} steps  {rate} steps/s  return {ret}  {left} s left",
                 highlight=False,
                 soft_wrap=True,
             )
