@@ -50,7 +50,8 @@ EXPORT_DIR = flags.DEFINE_string(
 # Flags that are settings have no value of their own, so that presets apply.
 SETTINGS = {
     "num_envs": (int, "Environments side by side, count."),
-    "backend": (["auto", "sync", "async", "vector"], "How environments are stepped."),
+    "backend": (["auto", "sync", "async", "vector", "envpool"], "How environments are stepped."),
+    "acting": (["auto", "litert", "tensorflow"], "What computes the actions."),
     "total_steps": (int, "Environment steps to train for, never exceeded."),
     "horizon": (int, "Steps per environment and iteration (the paper's T)."),
     "estimator": (list(ESTIMATORS), "Advantage estimator."),
@@ -127,8 +128,11 @@ class Run:
         self.policy_path = ppo_tf.check_new_folder(
             EXPORT_DIR.value or self.logdir / "policy", "export_dir"
         )
+        self.backend, reason = s["backend"], "as asked"
+        if self.backend == "auto":
+            self.backend, reason = ppo_tf.choose_backend(self.env_id, s["num_envs"])
         self.envs = ppo_tf.make_envs(
-            self.env_id, s["num_envs"], seed=s["seed"], backend=s["backend"]
+            self.env_id, s["num_envs"], seed=s["seed"], backend=self.backend
         )
         self.critic = ppo_tf.mlp_critic(self.envs, seed=2 * s["seed"], **_network(s))
         self.policy = ppo_tf.mlp_policy(
@@ -156,6 +160,14 @@ class Run:
             jit_compile=s["jit"],
             seed=s["seed"],
         )
+        self.learner.check_batch(s["horizon"], s["num_envs"])
+        self.collector = ppo_tf.VectorCollector(
+            self.envs, self.policy, s["horizon"], seed=s["seed"], acting=s["acting"]
+        )
+        self.engines = {
+            "environments": f"{self.backend} ({reason})",
+            "acting": self.collector.acting.description,
+        }
 
     def open_folder(self):
         """Makes the log folder with config.json in it."""
@@ -164,6 +176,7 @@ class Run:
             "env": self.env_id,
             "seed": self.values["seed"],
             "settings": {name: setting._asdict() for name, setting in self.settings.items()},
+            "engines": self.engines,
             "versions": versions(),
         }
         self.write("config.json", config)
@@ -203,28 +216,29 @@ def versions():
     return {"python": platform.python_version()} | {p: metadata.version(p) for p in packages}
 
 
-def show_settings(env_id, settings):
-    """Prints the resolved settings, grouped by where they came from."""
-    print(f"{env_id}, ppo_tf {ppo_tf.__version__}")
+def show(run):
+    """Prints the resolved settings, grouped by where they came from, and the engines chosen."""
+    print(f"{run.env_id}, ppo_tf {ppo_tf.__version__}")
     for source in ("flag", "preset", "default"):
-        items = [f"{name}={s.value}" for name, s in settings.items() if s.source == source]
+        items = [f"{name}={s.value}" for name, s in run.settings.items() if s.source == source]
         if items:
             text = " ".join(item.replace(" ", "") for item in items)
             indent = " " * 9
             print(textwrap.fill(f"{source + ':':9}{text}", 100, subsequent_indent=indent))
+    for name, engine in run.engines.items():
+        print(f"{name}: {engine}")
 
 
 def train(run):
     """Trains; returns the exit code: 0, 1 after a number that is not finite, 130 after Ctrl-C."""
     import keras
 
-    show_settings(run.env_id, run.settings)
+    show(run)
     try:
         ppo_tf.fit(
             run.learner,
-            run.envs,
+            run.collector,
             total_steps=run.values["total_steps"],
-            horizon=run.values["horizon"],
             callbacks=[
                 keras.callbacks.LambdaCallback(on_train_begin=lambda logs: run.open_folder()),
                 ppo_tf.MetricsCSV(run.logdir / "metrics.csv"),

@@ -14,6 +14,7 @@ from .distributions import ClipAction as ClipAction
 from .distributions import DiscreteAction as DiscreteAction
 from .distributions import TanhAction as TanhAction
 from .distributions import action_spec as action_spec
+from .envs import choose_backend as choose_backend
 from .envs import make_envs as make_envs
 from .estimators import GAE as GAE
 from .estimators import NStep as NStep

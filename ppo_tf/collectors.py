@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import gymnasium
 import numpy as np
-import tensorflow as tf
 from gymnasium.vector import AutoresetMode
 
-from ppo_tf import ops
+from ppo_tf.acting import Engine, make_acting
 from ppo_tf.policy import Policy
 from ppo_tf.types import Episode, NonFiniteError, Trajectory
 
@@ -16,8 +15,7 @@ class VectorCollector:
     """Steps a Gymnasium vector environment with a policy; episodes run on across rollouts.
 
     The three auto-reset modes give the same transitions. NEXT_STEP costs one row per episode, in
-    which
-    the environment ignores the action and resets: it is marked as not valid.
+    which the environment ignores the action and resets: it is marked as not valid.
 
     Args:
         envs: the environments; their metadata say the auto-reset mode.
@@ -25,7 +23,10 @@ class VectorCollector:
         horizon: steps per environment and rollout.
         seed: of the actions.
         rollouts: collected before with this seed; the noise of those is not drawn again.
-        jit_compile: whether XLA compiles the policy.
+        acting: which engine computes the actions, see `acting.make_acting`.
+
+    Attributes:
+        acting: the engine; its `description` says which and why.
 
     Raises:
         ValueError: an argument out of range, or an environment that does not say how it resets.
@@ -39,7 +40,7 @@ class VectorCollector:
         *,
         seed: int = 0,
         rollouts: int = 0,
-        jit_compile: bool = True,
+        acting: Engine = "auto",
     ):
         if horizon < 1:
             raise ValueError(f"horizon must be at least 1. Received: horizon={horizon}")
@@ -52,18 +53,17 @@ class VectorCollector:
         self.envs = envs
         self.num_envs = envs.num_envs
         self.horizon = horizon
+        self.acting = make_acting(policy, envs, acting)
         self._mode = mode
         self._seed = seed
-        self._rollouts = rollouts
-        self._first_rollout = rollouts
-        self._act = acting_function(policy, envs, jit_compile=jit_compile)
+        self._rollouts = self._first_rollout = rollouts
         space = envs.single_observation_space
         # Models compute in float32: storing more would only be copied.
         is_float = np.issubdtype(space.dtype, np.floating)
         self._observation_dtype = np.float32 if is_float else space.dtype
         self._observations: np.ndarray | None = None
         self._resetting = np.zeros(self.num_envs, bool)  # NEXT_STEP: the coming step is a reset
-        self._returns = np.zeros(self.num_envs)
+        self._returns = np.zeros(self.num_envs)  # of the episodes under way
         self._lengths = np.zeros(self.num_envs, np.int64)
 
     def collect(self) -> tuple[Trajectory, list[Episode]]:
@@ -82,108 +82,93 @@ class VectorCollector:
             self._observations, _ = self.envs.reset()
         shape = (self.horizon, self.num_envs)
         element = self._observations.shape[1:]
-        observations = np.empty((*shape, *element), self._observation_dtype)
-        next_observations = np.empty_like(observations)
-        rewards = np.empty(shape, np.float32)
-        terminated, truncated, valid = (np.empty(shape, bool) for _ in range(3))
+        # Row t + 1 is what the agent sees next: after an auto-reset, the new episode's observation.
+        seen = np.empty((self.horizon + 1, self.num_envs, *element), self._observation_dtype)
+        rewards = np.empty(shape)
+        terminated, truncated = np.empty(shape, bool), np.empty(shape, bool)
         actions: list[np.ndarray] = []
-        episodes: list[Episode] = []
-        seeds = ops.derive_words(2 * self.horizon, self._seed, "acting", self._rollouts)
+        final: list[tuple[int, np.ndarray, np.ndarray]] = []  # step, environments, observations
+        self.acting.begin(self.horizon, self._seed, self._rollouts)
+        act, step_envs, observations = self.acting, self.envs.step, self._observations
+        resets = self._mode is not AutoresetMode.NEXT_STEP
 
         step = 0
         try:
-            for step, seed in enumerate(seeds.reshape(-1, 2)):
-                observations[step] = self._observations
-                raw, action = self._act(self._observations, seed)
+            for step in range(self.horizon):
+                seen[step] = observations
+                raw, action = act(observations, step)
                 actions.append(raw)
-                valid[step] = ~self._resetting
-                self._observations, reward, terminated[step], truncated[step], infos = (
-                    self.envs.step(action)
+                observations, rewards[step], terminated[step], truncated[step], infos = step_envs(
+                    action
                 )
-                rewards[step] = reward
-                next_observations[step] = self._observations
-                done = terminated[step] | truncated[step]
-                self._returns += reward
-                self._lengths += valid[step]
-                if done.any():
-                    self._finish(done, infos, next_observations[step], episodes)
-                if self._mode is AutoresetMode.NEXT_STEP:
-                    self._resetting = done
+                if resets and (done := terminated[step] | truncated[step]).any():
+                    observations = self._reset(step, done, observations, infos, final)
         except Exception as error:
             # A policy that saw a NaN acts on it: name the cause, not what came of it.
-            seen = slice(step + 1)
-            problem = self._non_finite(observations[seen], observations[seen][:0], rewards[:step])
-            if problem:
+            if problem := self._non_finite(seen[: step + 1], rewards[:step], final):
                 raise NonFiniteError(problem) from error
             raise
-        if problem := self._non_finite(observations, next_observations, rewards):
+        seen[-1] = self._observations = observations
+        rewards32 = rewards.astype(np.float32)
+        if problem := self._non_finite(seen, rewards32, final):
             raise NonFiniteError(problem)
+        next_observations = seen[1:].copy()
+        for step, environments, successors in final:
+            next_observations[step, environments] = successors
+        valid = np.ones(shape, bool)
+        if not resets:
+            done = terminated | truncated
+            valid[0], valid[1:], self._resetting = ~self._resetting, ~done[:-1], done[-1].copy()
+        episodes = self._finished(rewards, terminated | truncated, valid)
         self._rollouts += 1
         trajectory = Trajectory(
-            observations,
-            np.stack(actions),
-            rewards,
-            next_observations,
-            terminated,
-            truncated,
-            valid,
+            seen[:-1], np.stack(actions), rewards32, next_observations, terminated, truncated, valid
         )
         return trajectory, episodes
 
-    def _finish(self, done, infos, successors, episodes) -> None:
-        """Notes the episodes that ended and starts the next ones; mends the successors in place."""
-        for env in np.flatnonzero(done):
-            episodes.append(Episode(float(self._returns[env]), int(self._lengths[env])))
-        self._returns[done] = 0.0
-        self._lengths[done] = 0
+    def _reset(self, step, done, observations, infos, final):
+        """Keeps the final observations and returns what the agent sees next."""
         if self._mode is AutoresetMode.SAME_STEP:
-            for env in np.flatnonzero(infos["_final_obs"]):
-                successors[env] = infos["final_obs"][env]
-        elif self._mode is AutoresetMode.DISABLED:
-            self._observations, _ = self.envs.reset(options={"reset_mask": done})
+            environments = np.flatnonzero(infos["_final_obs"])
+            successors = np.stack([infos["final_obs"][env] for env in environments])
+        else:
+            environments = np.flatnonzero(done)
+            successors = observations[environments]
+            observations, _ = self.envs.reset(options={"reset_mask": done})
+        final.append((step, environments, successors))
+        return observations
 
-    def _non_finite(self, observations, next_observations, rewards) -> str | None:
+    def _finished(self, rewards, done, valid) -> list[Episode]:
+        """The episodes that ended, in the order of their ends; carries the others on."""
+        returns = self._returns + np.cumsum(rewards, axis=0)
+        lengths = self._lengths + np.cumsum(valid, axis=0)
+        before_return, before_length = np.zeros(self.num_envs), np.zeros(self.num_envs, np.int64)
+        episodes = []
+        for step, env in np.argwhere(done):
+            episode_return = returns[step, env] - before_return[env]
+            episodes.append(
+                Episode(float(episode_return), int(lengths[step, env] - before_length[env]))
+            )
+            before_return[env], before_length[env] = returns[step, env], lengths[step, env]
+        self._returns, self._lengths = returns[-1] - before_return, lengths[-1] - before_length
+        return episodes
+
+    def _non_finite(self, seen, rewards, final) -> str | None:
         """Says where the first NaN or infinity is, or None."""
         found = []
-        for field, array, shift in (
-            ("observation", observations, 0),
-            ("observation", next_observations, 1),  # the successor is the next step's observation
-            ("reward", rewards, 0),
-        ):
-            if not np.issubdtype(array.dtype, np.floating):
-                continue
-            bad = np.argwhere(~np.isfinite(array))
-            if len(bad):
-                step, env = bad[0][:2]
-                found.append((step + shift, env, field, array[tuple(bad[0])]))
+        if np.issubdtype(seen.dtype, np.floating):
+            for step, env, *_ in np.argwhere(~np.isfinite(seen)):
+                found.append((step, env, "observation", seen[step, env]))
+                break
+            for step, environments, successors in final:
+                for env, successor in zip(environments, successors, strict=True):
+                    if not np.isfinite(successor.astype(seen.dtype)).all():
+                        found.append((step + 1, env, "observation", successor))
+        for step, env in np.argwhere(~np.isfinite(rewards))[:1]:
+            found.append((step, env, "reward", rewards[step, env]))
         if not found:
             return None
         step, env, field, value = min(found, key=lambda item: item[:2])
+        bad = np.ravel(value)[~np.isfinite(np.ravel(value).astype(np.float32))][0]
         step += (self._rollouts - self._first_rollout) * self.horizon
-        return f"environment {env} gave a non-finite {field} at its step {step}: {value}"
-
-
-def acting_function(policy: Policy, envs: gymnasium.vector.VectorEnv, *, jit_compile: bool = True):
-    """Compiles acting for one batch of observations.
-
-    Returns:
-        Callable from (observations [B, ...], seed int32 [2]) to NumPy arrays (raw actions [B, ...],
-        actions for `envs.step`).
-    """
-    space = envs.single_observation_space
-
-    def act(observations, seed):
-        raw = policy.sample(observations, seed)
-        return raw, policy.action_map(raw)
-
-    # The concrete function skips tf.function's work on every call's arguments.
-    compiled = tf.function(act, jit_compile=jit_compile, autograph=False).get_concrete_function(
-        tf.TensorSpec((envs.num_envs, *(space.shape or ())), space.dtype),
-        tf.TensorSpec((2,), tf.int32),
-    )
-
-    def call(observations, seed):
-        raw, action = compiled(tf.constant(observations), tf.constant(seed))
-        return raw.numpy(), action.numpy()
-
-    return call
+        return f"environment {env} gave a non-finite {field} at its step {step}: {bad}"

@@ -140,6 +140,23 @@ class TanhAction(_BoxAction):
         return self._bounded(tf.where(self.two_sided, squashed, one_sided))
 
 
+# Distributions that can be sampled from noise drawn beforehand: for each, the noise (from a NumPy
+# generator and a shape [..., *parameter]) and the raw action from the parameters and that noise.
+NOISE: dict[DistributionFamily, tuple[Callable[..., Any], Callable[..., Tensor]]] = {
+    # argmax(logits + g), g of the standard Gumbel distribution, follows the categorical.
+    tfd.Categorical: (
+        lambda generator, shape: generator.gumbel(size=shape).astype(np.float32),
+        lambda parameters, noise: tf.argmax(
+            parameters["logits"] + noise, axis=-1, output_type=tf.int32
+        ),
+    ),
+    tfd.MultivariateNormalDiag: (
+        lambda generator, shape: generator.standard_normal(shape, np.float32),
+        lambda parameters, noise: parameters["loc"] + parameters["scale_diag"] * noise,
+    ),
+}
+
+
 @dataclass(frozen=True)
 class ActionSpec:
     """What it takes to act in a space.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,11 +13,16 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from ppo_tf import ops
+from ppo_tf.envpool_envs import EnvPoolEnvs
 
-BACKENDS = ("auto", "sync", "async", "vector")
+BACKENDS = ("auto", "sync", "async", "vector", "envpool")
 
 # Packages of an environment's entry point, and the extra of ppo_tf that brings what they need.
 _EXTRAS = {"mujoco": "mujoco", "box2d": "box2d"}
+
+# From so many environments on EnvPool's threads are faster than stepping in turn; measured for
+# classic control and MuJoCo on 2 cores, see benchmarks/README.md.
+_ENVPOOL_FROM = 4
 
 
 def make_envs(
@@ -35,7 +41,8 @@ def make_envs(
         num_envs: environments side by side.
         seed: of the environments, each of which gets its own stream.
         backend: "sync" steps them in turn, "async" each in a process of its own, "vector" is the
-            environment's own vector class, "auto" chooses ("sync").
+            environment's own vector class, "envpool" is EnvPool's C++ version of it; "auto" takes
+            the fastest that is there, see `choose_backend`.
         autoreset_mode: how "sync" and "async" start the next episode; see gymnasium.vector.
         kwargs: of the environment, for instance render_mode.
 
@@ -49,6 +56,12 @@ def make_envs(
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {BACKENDS}. Received: backend={backend!r}")
     spec = _find_spec(env_id)
+    if backend == "auto":
+        backend, _ = choose_backend(env_id, num_envs, **kwargs)
+    if backend == "envpool":
+        if kwargs:
+            raise ValueError(f"backend='envpool' takes no further arguments. Received: {kwargs}")
+        return EnvPoolEnvs(spec.id, num_envs, seeds)
     if backend == "vector":
         if spec.vector_entry_point is None:
             raise ValueError(f"backend='vector' needs a vector class of {env_id}, which has none.")
@@ -60,10 +73,39 @@ def make_envs(
         envs = gymnasium.make_vec(
             spec, num_envs, vectorization_mode=mode, vector_kwargs=vector_kwargs, **kwargs
         )
+        reset(envs, seeds)
     except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
-        raise ImportError(_missing_package(env_id, spec, error)) from error
-    reset(envs, seeds)
+        raise ImportError(_missing_package(env_id, spec, kwargs, error)) from error
     return envs
+
+
+def choose_backend(env_id: str, num_envs: int, **kwargs: Any) -> tuple[str, str]:
+    """What `make_envs` takes for backend="auto", and why.
+
+    The environment's own vector class, which computes all at once; else EnvPool, where it is
+    installed, has the environment and has enough of them to keep its threads busy; else "sync". The
+    rule is fixed, not timed: a run must not depend on how busy the machine was.
+
+    Args:
+        env_id, num_envs, kwargs: as `make_envs` takes them.
+
+    Returns:
+        (backend, reason).
+    """
+    spec = _find_spec(env_id)
+    if kwargs:
+        return "sync", "the environment gets arguments of its own"
+    if spec.vector_entry_point is not None:
+        return "vector", "the environment has a vector class of its own"
+    if importlib.util.find_spec("envpool") is None:
+        return "sync", "EnvPool is not installed"
+    if num_envs < _ENVPOOL_FROM:
+        return "sync", f"EnvPool gains nothing with fewer than {_ENVPOOL_FROM} environments"
+    import envpool
+
+    if spec.id not in envpool.list_all_envs():
+        return "sync", "EnvPool does not have the environment"
+    return "envpool", "EnvPool has the environment"
 
 
 def reset(
@@ -108,9 +150,11 @@ def _near_names(env_id: str) -> list[str]:
     return [known[n] for n in difflib.get_close_matches(env_id.lower(), known, n=3, cutoff=0.6)]
 
 
-def _missing_package(env_id, spec, error) -> str:
+def _missing_package(env_id, spec, kwargs, error) -> str:
     parts = str(spec.entry_point).replace(":", ".").split(".")
     extras = [_EXTRAS[part] for part in parts if part in _EXTRAS]
+    if "pygame" in str(error) and kwargs.get("render_mode"):
+        extras = ["render"]
     if extras:
         return f"{env_id} needs the extra {extras[0]!r}: pip install 'ppo_tf[{extras[0]}]'"
     return f"{env_id} needs a package that is not installed: {error}"

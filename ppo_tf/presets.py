@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 DEFAULTS: dict[str, Any] = {
     "num_envs": 8,
     "backend": "auto",
+    "acting": "auto",
     "total_steps": 1_000_000,
     "horizon": 256,
     "estimator": "gae",

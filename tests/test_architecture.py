@@ -21,7 +21,9 @@ FLOORS = {
     "policy": 2.5,  # builds its default actor from models
     "learner": 3,
     "envs": 3,
-    "collectors": 3,
+    "acting": 3,
+    "collectors": 3.5,  # acts
+    "envpool_envs": 2.5,
     "export": 3,
     "evaluation": 4,
     "callbacks": 4,
