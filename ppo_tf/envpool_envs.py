@@ -37,12 +37,8 @@ class EnvPoolEnvs(gymnasium.vector.VectorEnv):
             ) from error
         if env_id not in envpool.list_all_envs():
             raise ValueError(f"EnvPool does not have the environment. Received: env={env_id!r}")
-        with warnings.catch_warnings():  # about the bounds of spaces that are not used
-            warnings.simplefilter("ignore")
-            self._pool = envpool.make(
-                env_id, env_type="gymnasium", num_envs=num_envs, env_seed=list(seeds)
-            )
-            pool_actions = self._pool.single_action_space
+        self._env_id = env_id
+        self._pool = self._make_pool(num_envs, seeds)
         reference = gymnasium.make(env_id)
         self.single_observation_space = reference.observation_space
         self.single_action_space = reference.action_space
@@ -51,14 +47,29 @@ class EnvPoolEnvs(gymnasium.vector.VectorEnv):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
-        self._action_dtype = pool_actions.dtype
+        self._action_dtype = self._pool.single_action_space.dtype
         self._observation_dtype = self.single_observation_space.dtype
 
+    def _make_pool(self, num_envs: int, seeds: Sequence[int]):
+        import envpool
+
+        with warnings.catch_warnings():  # about the bounds of spaces that are not used
+            warnings.simplefilter("ignore")
+            pool = envpool.make(
+                self._env_id, env_type="gymnasium", num_envs=num_envs, env_seed=list(seeds)
+            )
+            pool.reset()
+        return pool
+
     def reset(
-        self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None
+        self, *, seed: int | Sequence[int] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Starts new episodes in all environments."""
-        observations, info = self._pool.reset(seed=seed)
+        """Starts new episodes in all environments; new seeds (one each) need a new pool."""
+        if seed is not None:
+            self._pool.close()
+            seeds = range(seed, seed + self.num_envs) if isinstance(seed, int) else seed
+            self._pool = self._make_pool(self.num_envs, seeds)
+        observations, info = self._pool.reset()
         return observations.astype(self._observation_dtype, copy=False), info
 
     def step(self, actions: np.ndarray):

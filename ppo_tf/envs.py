@@ -20,9 +20,9 @@ BACKENDS = ("auto", "sync", "async", "vector", "envpool")
 # Packages of an environment's entry point, and the extra of ppo_tf that brings what they need.
 _EXTRAS = {"mujoco": "mujoco", "box2d": "box2d"}
 
-# From so many environments on EnvPool's threads are faster than stepping in turn; measured for
-# classic control and MuJoCo on 2 cores, see benchmarks/README.md.
-_ENVPOOL_FROM = 4
+# From so many environments on a batch at once is faster than one after the other; measured on 2
+# cores, see BUILD_NOTES.md. MuJoCo's steps are long enough to fill EnvPool's threads with fewer.
+_VECTOR_FROM, _ENVPOOL_FROM, _ENVPOOL_FROM_MUJOCO = 4, 8, 4
 
 
 def make_envs(
@@ -83,8 +83,9 @@ def choose_backend(env_id: str, num_envs: int, **kwargs: Any) -> tuple[str, str]
     """What `make_envs` takes for backend="auto", and why.
 
     The environment's own vector class, which computes all at once; else EnvPool, where it is
-    installed, has the environment and has enough of them to keep its threads busy; else "sync". The
-    rule is fixed, not timed: a run must not depend on how busy the machine was.
+    installed and has the environment; each from as many environments on as make it pay; else
+    "sync".
+    The rule is fixed, not timed: a run must not depend on how busy the machine was.
 
     Args:
         env_id, num_envs, kwargs: as `make_envs` takes them.
@@ -96,11 +97,14 @@ def choose_backend(env_id: str, num_envs: int, **kwargs: Any) -> tuple[str, str]
     if kwargs:
         return "sync", "the environment gets arguments of its own"
     if spec.vector_entry_point is not None:
-        return "vector", "the environment has a vector class of its own"
+        if num_envs >= _VECTOR_FROM:
+            return "vector", "the environment has a vector class of its own"
+        return "sync", f"its vector class gains nothing below {_VECTOR_FROM} environments"
     if importlib.util.find_spec("envpool") is None:
         return "sync", "EnvPool is not installed"
-    if num_envs < _ENVPOOL_FROM:
-        return "sync", f"EnvPool gains nothing with fewer than {_ENVPOOL_FROM} environments"
+    least = _ENVPOOL_FROM_MUJOCO if "mujoco" in str(spec.entry_point) else _ENVPOOL_FROM
+    if num_envs < least:
+        return "sync", f"EnvPool gains nothing below {least} environments"
     import envpool
 
     if spec.id not in envpool.list_all_envs():
@@ -120,7 +124,9 @@ def reset(
         seeds: one per environment. A vector class with one random stream for all takes the first.
         mask: bool [B], which environments to reset, in auto-reset mode DISABLED; None: all.
     """
-    one_each = isinstance(envs, gymnasium.vector.SyncVectorEnv | gymnasium.vector.AsyncVectorEnv)
+    one_each = isinstance(
+        envs, gymnasium.vector.SyncVectorEnv | gymnasium.vector.AsyncVectorEnv | EnvPoolEnvs
+    )
     seed: Any = list(seeds) if one_each else seeds[0]
     observations, _ = envs.reset(seed=seed, options=None if mask is None else {"reset_mask": mask})
     return observations
