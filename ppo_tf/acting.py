@@ -159,8 +159,7 @@ class LiteActing:
         """Copies the policy's weights and draws the noise of the rollout."""
         for index, variable in zip(self._weight_inputs, self._variables, strict=True):
             self._interpreter.set_tensor(index, variable.numpy())
-        words = ops.derive_words(4, seed, "acting", rollout)
-        generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(words.tolist())))
+        generator = ops.derive_generator(seed, "acting", rollout)
         self._noise = self._draw(generator, (steps, *self._noise_shape))
 
     def __call__(self, observations: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:

@@ -136,6 +136,7 @@ class Learner:
         self.target_kl = target_kl
         self.seed = seed
         self.updates = 0  # done so far
+        self._metric_names: list[str] = []  # set when the update is traced
         self._models = [policy] if critic is None else [policy, critic]
         self._trained = _unique(v for m in self._models for v in m.trainable_variables)
         self.optimizer.build(self._trained)
@@ -184,12 +185,12 @@ class Learner:
         if self.reward_scaling is not None and not self.reward_scaling.built:
             self.reward_scaling.build(shape)
         trajectory = Trajectory(*tf.nest.map_structure(tf.convert_to_tensor, tuple(trajectory)))
-        words = ops.derive_words(2 * self.epochs, self.seed, "shuffle", self.updates)
-        seeds = tf.constant(words.reshape(self.epochs, 2))
-        metrics, first_bad = self._compiled(trajectory, seeds)
-        metrics = {name: value.numpy().item() for name, value in metrics.items()}
+        order = ops.shuffled(self.epochs, math.prod(shape), self.seed, "shuffle", self.updates)
+        order = order.reshape(self.epochs, -1, self.minibatch_size)
+        *values, first_bad = self._compiled(trajectory, tf.constant(order)).numpy().tolist()
+        metrics = dict(zip(self._metric_names, values, strict=True))
         if first_bad >= 0:
-            name = list(metrics)[int(first_bad)]
+            name = self._metric_names[int(first_bad)]
             raise NonFiniteError(
                 f"update {self.updates}: {name} became {metrics[name]}; "
                 "the weights are those from before this update"
@@ -198,19 +199,28 @@ class Learner:
         # Constant targets leave the explained variance without an answer.
         return {name: None if math.isnan(value) else value for name, value in metrics.items()}
 
-    def _update(self, trajectory: Trajectory, seeds: Tensor):
-        """The whole update as one graph, with a seed int32 [epochs, 2] per epoch; see `update`."""
+    def _update(self, trajectory: Trajectory, order: Tensor) -> Tensor:
+        """The whole update as one graph; see `update`.
+
+        Args:
+            trajectory: [T, B].
+            order: int32 [epochs, minibatches, minibatch_size], the samples of each gradient step.
+
+        Returns:
+            float [n], the metrics by the order of `_metric_names`; last, the index of the first
+            that went bad, or -1.
+        """
         before = [tf.identity(v) for v in self.variables]
         samples = ops.merge_time(trajectory)
-        count = samples.rewards.shape[0]
         rewards = self._scaled_rewards(trajectory)
         old_parameters = self.policy.parameters(samples.observations)
         old_values, advantages, targets = self._estimate(trajectory, rewards)
         explained = ops.explained_variance(old_values, targets, samples.valid)
 
-        minibatches = count // self.minibatch_size
-        rows = tf.range(self.minibatch_size)  # the shapes of the metrics; XLA drops the computation
-        like = self._losses(samples, old_parameters, old_values, advantages, targets, rows)[1]
+        # Only the shapes of the metrics: XLA drops the computation.
+        like = self._losses(samples, old_parameters, old_values, advantages, targets, order[0, 0])[
+            1
+        ]
         totals = {name: tf.zeros_like(value) for name, value in like.items()}
         totals["gradient_norm"] = tf.constant(0.0)
         metric_names = list(totals)
@@ -222,14 +232,16 @@ class Learner:
                 break
             if self.recompute_advantages:  # at epoch 0 they come out the same again
                 _, advantages, targets = self._estimate(trajectory, rewards)
-            order = tf.reshape(
-                ops.shuffled(count, seeds[epoch]), [minibatches, self.minibatch_size]
-            )
-            for minibatch in tf.range(minibatches):
+            for minibatch in tf.range(order.shape[1]):
                 if stop:
                     break
                 metrics, kl = self._gradient_step(
-                    samples, old_parameters, old_values, advantages, targets, order[minibatch]
+                    samples,
+                    old_parameters,
+                    old_values,
+                    advantages,
+                    targets,
+                    order[epoch, minibatch],
                 )
                 totals = {name: totals[name] + metrics[name] for name in metric_names}
                 first_bad = diagnostics.first_non_finite([metrics[name] for name in metric_names])
@@ -257,7 +269,8 @@ class Learner:
         metrics["epochs"] = epochs_run
         metrics["gradient_steps"] = steps
         metrics["learning_rate"] = tf.convert_to_tensor(self.optimizer.learning_rate)
-        return metrics, first_bad
+        self._metric_names = list(metrics)
+        return tf.stack([tf.cast(value, tf.float32) for value in [*metrics.values(), first_bad]])
 
     def _scaled_rewards(self, trajectory: Trajectory) -> Tensor:
         """Rewards [T, B] as the estimator sees them: scaled, and 0 on rows that are not valid."""
