@@ -140,7 +140,7 @@ class LiteActing:
         )
         try:
             with _silent():
-                self._interpreter = _interpreter(function, policy)
+                self._interpreter = _interpreter(function)
         except Exception as error:  # the converter's own, of many kinds
             first_line = str(error).strip().split("\n")[0][:80]
             raise _CannotServe(f"LiteRT can't convert it: {first_line}") from error
@@ -196,7 +196,7 @@ def _example(space: Any, generator: np.random.Generator) -> np.ndarray:
     return generator.integers(space.low, space.high, endpoint=True).astype(space.dtype)
 
 
-def _interpreter(function, policy: Policy):
+def _interpreter(function):
     from ai_edge_litert.interpreter import Interpreter
 
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], tf.Module())

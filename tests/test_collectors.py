@@ -41,7 +41,7 @@ def even_policy(envs):
 
 def collector_of(envs, policy=None, horizon=5, seed=0):
     policy = policy or even_policy(envs)
-    return ppo_tf.VectorCollector(envs, policy, horizon, seed=seed, jit_compile=False)
+    return ppo_tf.VectorCollector(envs, policy, horizon, seed=seed)
 
 
 def counting_collector(mode, horizon=5, num_envs=4, backend="sync", **kwargs):
@@ -406,7 +406,7 @@ def test_environments_that_do_not_say_how_they_reset_are_an_error():
     for metadata, received in ({}, "None"), ({"autoreset_mode": "next_step"}, "'next_step'"):
         envs.metadata = metadata
         with pytest.raises(ValueError, match=f"AutoresetMode.*autoreset_mode={received}"):
-            ppo_tf.VectorCollector(envs, policy, 4, jit_compile=False)
+            ppo_tf.VectorCollector(envs, policy, 4)
 
 
 @pytest.mark.parametrize("horizon", [0, -1])

@@ -105,7 +105,7 @@ class At(keras.callbacks.Callback):
 def shared():
     """A learner compiled once, and rollouts that its policy collected: (learner, rollouts)."""
     learner, envs = make_learner()
-    collector = ppo_tf.VectorCollector(envs, learner.policy, HORIZON, jit_compile=False)
+    collector = ppo_tf.VectorCollector(envs, learner.policy, HORIZON)
     return learner, [collector.collect() for _ in range(6)]
 
 
@@ -214,7 +214,7 @@ def test_a_minibatch_that_does_not_divide_is_an_error_before_anything_else(as_co
     recorder = Recorder()
     source = envs
     if as_collector:
-        source = ppo_tf.VectorCollector(envs, learner.policy, HORIZON, jit_compile=False)
+        source = ppo_tf.VectorCollector(envs, learner.policy, HORIZON)
     with pytest.raises(ValueError) as caught:
         # Too few steps as well: what comes first is the minibatch.
         ppo_tf.fit(learner, source, total_steps=1, horizon=HORIZON, callbacks=[recorder])
