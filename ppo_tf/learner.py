@@ -224,17 +224,15 @@ class Learner:
         totals = {name: tf.zeros_like(value) for name, value in like.items()}
         totals["gradient_norm"] = tf.constant(0.0)
         metric_names = list(totals)
-        first_bad, steps, epochs_run = tf.constant(-1), tf.constant(0), tf.constant(0)
+        first_bad, steps, epoch = tf.constant(-1), tf.constant(0), tf.constant(0)
         stop = tf.constant(False)
 
-        for epoch in tf.range(self.epochs):
-            if stop:
-                break
+        # Conditions of the loops instead of `break`, which would make every step a branch.
+        while epoch < self.epochs and not stop:
             if self.recompute_advantages:  # at epoch 0 they come out the same again
                 _, advantages, targets = self._estimate(trajectory, rewards)
-            for minibatch in tf.range(order.shape[1]):
-                if stop:
-                    break
+            minibatch = tf.constant(0)
+            while minibatch < order.shape[1] and not stop:
                 metrics, kl = self._gradient_step(
                     samples,
                     old_parameters,
@@ -245,11 +243,12 @@ class Learner:
                 )
                 totals = {name: totals[name] + metrics[name] for name in metric_names}
                 first_bad = diagnostics.first_non_finite([metrics[name] for name in metric_names])
-                steps += 1
+                minibatch += 1
                 stop = first_bad >= 0
                 if self.target_kl is not None:
                     stop = stop | (kl > self.target_kl)
-            epochs_run += 1
+            steps += minibatch
+            epoch += 1
 
         metrics = {name: total / tf.cast(steps, tf.float32) for name, total in totals.items()}
         old_dist = self.policy.family(**old_parameters)
@@ -266,7 +265,7 @@ class Learner:
         for variable, value in zip(self.variables, before, strict=True):
             variable.assign(tf.where(good, tf.convert_to_tensor(variable), value))
         metrics["explained_variance"] = explained
-        metrics["epochs"] = epochs_run
+        metrics["epochs"] = epoch
         metrics["gradient_steps"] = steps
         metrics["learning_rate"] = tf.convert_to_tensor(self.optimizer.learning_rate)
         self._metric_names = list(metrics)
