@@ -9,11 +9,7 @@ way, a compiled TensorFlow function. Both draw from the same distribution.
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import os
-import tempfile
-from collections.abc import Iterator
 from typing import Any, Literal, Protocol
 
 import gymnasium
@@ -21,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ppo_tf import ops
+from ppo_tf import _quiet, ops
 from ppo_tf.distributions import NOISE
 from ppo_tf.models import observation_space
 from ppo_tf.policy import Policy
@@ -112,34 +108,32 @@ class LiteActing:
     """
 
     def __init__(self, policy: Policy, envs: gymnasium.vector.VectorEnv):
-        if policy.family not in NOISE:
+        if policy.family not in NOISE or type(policy).sample is not Policy.sample:
             raise _CannotServe("its distribution is sampled by TFP")
         if importlib.util.find_spec("ai_edge_litert") is None:
             raise _CannotServe("ai-edge-litert is not installed")
         self._draw, transform = NOISE[policy.family]
         space = observation_space(envs)
         batch = (envs.num_envs, *(space.shape or ()))
-        shapes = {k: v.shape for k, v in policy.parameters(np.zeros(batch, space.dtype)).items()}
-        self._noise_shape = next(iter(shapes.values()))
-        self._variables = policy.actor.variables
+        parameters = policy.parameters(np.zeros(batch, space.dtype)).values()
+        self._noise_shape = max((tuple(p.shape) for p in parameters), key=len)
+        variables = policy.actor.variables
 
         def act(observations, noise, *weights):
-            mapping = list(zip(self._variables, weights, strict=True))
+            mapping = list(zip(variables, weights, strict=True))
             with keras.StatelessScope(state_mapping=mapping):
                 parameters = policy.parameters(observations)
             raw = transform(parameters, noise)
             return raw, policy.action_map(raw)
 
-        function = tf.function(act, autograph=False).get_concrete_function(
+        arguments = [
             tf.TensorSpec(batch, space.dtype, name="observations"),
             tf.TensorSpec(self._noise_shape, tf.float32, name="noise"),
-            *(
-                tf.TensorSpec(v.shape, v.dtype, name=f"weight_{i}")
-                for i, v in enumerate(self._variables)
-            ),
-        )
+            *(tf.TensorSpec(v.shape, v.dtype, name=f"weight_{i}") for i, v in enumerate(variables)),
+        ]
         try:
-            with _silent():
+            function = tf.function(act, autograph=False).get_concrete_function(*arguments)
+            with _quiet.held_back(show_if_failed=False):
                 self._interpreter = _interpreter(function)
         except Exception as error:  # the converter's own, of many kinds
             first_line = str(error).strip().split("\n")[0][:80]
@@ -150,14 +144,14 @@ class LiteActing:
         }
         outputs = {d["name"]: d["index"] for d in self._interpreter.get_output_details()}
         self._observations, self._noise_input = inputs["observations"], inputs["noise"]
-        self._weight_inputs = [inputs[f"weight_{i}"] for i in range(len(self._variables))]
+        self._weights = [(inputs[f"weight_{i}"], v) for i, v in enumerate(variables)]
         self._raw_output, self._action_output = (outputs[name] for name in sorted(outputs))
         self.description = "LiteRT"
         self._check(policy, transform, batch, space)
 
     def begin(self, steps: int, seed: int, rollout: int) -> None:
         """Copies the policy's weights and draws the noise of the rollout."""
-        for index, variable in zip(self._weight_inputs, self._variables, strict=True):
+        for index, variable in self._weights:
             self._interpreter.set_tensor(index, variable.numpy())
         generator = ops.derive_generator(seed, "acting", rollout)
         self._noise = self._draw(generator, (steps, *self._noise_shape))
@@ -203,16 +197,3 @@ def _interpreter(function):
     interpreter = Interpreter(model_content=converter.convert(), num_threads=1)
     interpreter.allocate_tensors()
     return interpreter
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Holds back what C++ libraries write to file descriptor 2, which no log level stops."""
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as messages:
-        os.dup2(messages.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
