@@ -27,7 +27,6 @@ from .layers import RewardScaling as RewardScaling
 from .layers import RunningNormalization as RunningNormalization
 from .layers import StateIndependentScale as StateIndependentScale
 from .learner import Learner as Learner
-from .learner import default_optimizer as default_optimizer
 from .losses import Clip as Clip
 from .losses import ClippedError as ClippedError
 from .losses import EntropyBonus as EntropyBonus
@@ -39,10 +38,11 @@ from .losses import Sum as Sum
 from .models import mlp as mlp
 from .models import mlp_actor as mlp_actor
 from .models import mlp_critic as mlp_critic
+from .optimizers import default_optimizer as default_optimizer
+from .optimizers import linear_schedule as linear_schedule
 from .policy import Policy as Policy
 from .policy import mlp_policy as mlp_policy
 from .training import fit as fit
-from .training import linear_schedule as linear_schedule
 from .types import Collector as Collector
 from .types import Episode as Episode
 from .types import Estimator as Estimator

@@ -14,6 +14,7 @@ import tensorflow as tf
 from ppo_tf import diagnostics, layers, ops
 from ppo_tf.estimators import GAE
 from ppo_tf.losses import Clip, SquaredError
+from ppo_tf.optimizers import default_optimizer
 from ppo_tf.policy import Policy
 from ppo_tf.types import (
     Estimator,
@@ -23,30 +24,6 @@ from ppo_tf.types import (
     Trajectory,
     ValueLoss,
 )
-
-
-def default_optimizer(
-    learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 3e-4,
-    max_gradient_norm: float = 0.5,
-) -> keras.optimizers.Optimizer:
-    """Adam as Baselines' PPO2 sets it: epsilon 1e-5 (Keras' default is 1e-7), global norm clipped.
-
-    Args:
-        learning_rate: or a schedule, which counts gradient steps.
-        max_gradient_norm: bound of the joint norm of all gradients.
-
-    Raises:
-        ValueError: an argument that is not positive.
-    """
-    if isinstance(learning_rate, int | float) and not 0 < learning_rate < math.inf:
-        raise ValueError(
-            f"learning_rate must be positive and finite. Received: learning_rate={learning_rate}"
-        )
-    if not max_gradient_norm > 0:
-        raise ValueError(
-            f"max_gradient_norm must be positive. Received: max_gradient_norm={max_gradient_norm}"
-        )
-    return keras.optimizers.Adam(learning_rate, epsilon=1e-5, global_clipnorm=max_gradient_norm)
 
 
 class Learner:

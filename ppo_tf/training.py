@@ -13,6 +13,7 @@ import numpy as np
 
 from ppo_tf.collectors import VectorCollector
 from ppo_tf.learner import Learner
+from ppo_tf.optimizers import count_iterations
 from ppo_tf.types import Collector
 
 EPISODE_WINDOW = 100  # the PPO paper scores the last 100 episodes
@@ -96,55 +97,6 @@ def fit(
     finally:
         callback_list.on_train_end()
     return history.history
-
-
-def count_iterations(total_steps: int, horizon: int, num_envs: int) -> int:
-    """Iterations of horizon * num_envs environment steps that fit into total_steps.
-
-    Raises:
-        ValueError: an argument out of range; not even one fits.
-    """
-    for name, value in (("horizon", horizon), ("num_envs", num_envs)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1. Received: {name}={value}")
-    if total_steps < horizon * num_envs:
-        raise ValueError(
-            "total_steps must be at least horizon * num_envs. Received: "
-            f"total_steps={total_steps}, horizon * num_envs={horizon * num_envs}"
-        )
-    return total_steps // (horizon * num_envs)
-
-
-def linear_schedule(
-    learning_rate: float,
-    *,
-    total_steps: int,
-    horizon: int,
-    num_envs: int,
-    epochs: int,
-    minibatch_size: int,
-) -> keras.optimizers.schedules.LearningRateSchedule:
-    """A learning rate that falls in a straight line to 0 at the last gradient step of `fit`.
-
-    Args:
-        learning_rate: at the start.
-        total_steps, horizon, num_envs: as `fit` gets them, in environment steps.
-        epochs, minibatch_size: as the learner has them.
-
-    Returns:
-        A Keras schedule, which counts gradient steps.
-
-    Raises:
-        ValueError: an argument out of range.
-    """
-    for name, value in (("epochs", epochs), ("minibatch_size", minibatch_size)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1. Received: {name}={value}")
-    if not learning_rate > 0:
-        raise ValueError(f"learning_rate must be positive. Received: learning_rate={learning_rate}")
-    updates = count_iterations(total_steps, horizon, num_envs)
-    gradient_steps = updates * epochs * max(horizon * num_envs // minibatch_size, 1)
-    return keras.optimizers.schedules.PolynomialDecay(learning_rate, gradient_steps, 0.0)
 
 
 def _mean(values: list[float]) -> float | None:

@@ -17,6 +17,7 @@ FLOORS = {
     "diagnostics": 1,
     "distributions": 1,
     "layers": 1,
+    "optimizers": 1,
     "models": 2,
     "policy": 2.5,  # builds its default actor from models
     "learner": 3,
