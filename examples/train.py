@@ -297,6 +297,9 @@ def main(argv):
             evaluate(run)
     except KeyboardInterrupt:
         code = 130
+    except ppo_tf.NonFiniteError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 1
     print(f"policy: {run.policy_path}")
     return code
 

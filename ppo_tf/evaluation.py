@@ -13,6 +13,7 @@ from gymnasium.vector import AutoresetMode
 from ppo_tf import ops
 from ppo_tf.envs import environment_seeds, make_envs, reset
 from ppo_tf.policy import Policy
+from ppo_tf.types import NonFiniteError
 
 Act = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (observations, seed int32 [2]) -> actions
 
@@ -76,6 +77,7 @@ def evaluate(
 
     Raises:
         ValueError: an argument out of range, or as `make_envs`.
+        NonFiniteError: an episode's return is not a number.
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1. Received: episodes={episodes}")
@@ -107,6 +109,9 @@ def evaluate(
             step += 1
     finally:
         envs.close()
+    if not np.isfinite(returns).all():
+        bad = int(np.flatnonzero(~np.isfinite(returns))[0])
+        raise NonFiniteError(f"evaluation episode {bad} had a return of {returns[bad]}")
     return Evaluation(tuple(returns.tolist()), tuple(lengths.tolist()))
 
 

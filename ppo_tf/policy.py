@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import tensorflow as tf
 import tensorflow_probability as tfp
 
 from ppo_tf.distributions import Bounds, action_spec
@@ -89,12 +90,21 @@ class Policy(keras.Model):
         return self.distribution(observations).sample(seed=seed)
 
     def mode(self, observations: Nest) -> Tensor:
-        """The most likely raw actions [B, ...]; the means where the distribution has no mode."""
+        """The most likely raw actions [B, ...]; the means where the distribution has no mode.
+
+        TFP gives NaN for a mode that does not exist, as for a Beta with a concentration of 1.
+        """
         distribution = self.distribution(observations)
         try:
-            return distribution.mode()
+            mode = distribution.mode()
         except NotImplementedError:
             return distribution.mean()
+        if not mode.dtype.is_floating:
+            return mode
+        try:
+            return tf.where(tf.math.is_nan(mode), distribution.mean(), mode)
+        except NotImplementedError:
+            return mode
 
     def call(self, observations):
         """Deterministic actions of the environment for observations [B, ...]."""

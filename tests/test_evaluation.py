@@ -150,3 +150,11 @@ def test_the_summary_is_of_the_episodes():
         "returns": [1.0, 2.0, 6.0],
         "lengths": [4, 5, 9],
     }
+
+
+def test_a_return_that_is_not_a_number_is_an_error():
+    def act(observations, seed):
+        return np.full((len(observations), 1), np.nan, np.float32)
+
+    with pytest.raises(ppo_tf.NonFiniteError, match="evaluation episode 0 had a return of nan"):
+        ppo_tf.evaluate(act, "Pendulum-v1", episodes=2, disable_env_checker=True)

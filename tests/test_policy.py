@@ -1,0 +1,49 @@
+"""The deterministic action of a policy."""
+
+import gymnasium
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+import ppo_tf
+
+tfd = tfp.distributions
+
+
+def constant_policy(family, **parameters):
+    """A policy whose actor gives the same parameters in every state."""
+    inputs = keras.Input((3,))
+    outputs = {}
+    for name, value in parameters.items():
+        layer = keras.layers.Dense(len(value), kernel_initializer="zeros", name=name)
+        outputs[name] = layer(inputs)
+        layer.bias.assign(value)
+    return ppo_tf.Policy(keras.Model(inputs, outputs), family, lambda raw: raw)
+
+
+def test_the_mode_is_taken_where_there_is_one_and_the_mean_where_there_is_none():
+    def beta(concentration1, concentration0):
+        return tfd.Independent(tfd.Beta(concentration1, concentration0), 1)
+
+    policy = constant_policy(beta, concentration1=[3.0, 1.0, 1.0], concentration0=[2.0, 1.0, 4.0])
+    # Mode (3 - 1) / (3 + 2 - 2); no mode within (0, 1), so means 1 / 2 and 1 / 5.
+    np.testing.assert_allclose(
+        policy(np.zeros((2, 3), np.float32)), [[2 / 3, 0.5, 0.2]] * 2, rtol=1e-6
+    )
+
+
+def test_the_mean_stands_in_for_a_mode_that_tfp_does_not_have():
+    def mixture(loc):
+        components = tfd.Normal(tf.stack([loc[:, 0], loc[:, 1]], axis=-1), 1.0)
+        return tfd.MixtureSameFamily(tfd.Categorical(probs=[0.25, 0.75]), components)
+
+    policy = constant_policy(mixture, loc=[0.0, 4.0])
+    np.testing.assert_allclose(policy(np.zeros((2, 3), np.float32)), [3.0, 3.0], rtol=1e-6)
+
+
+def test_the_mode_of_categories_is_the_likeliest():
+    spec = ppo_tf.action_spec(gymnasium.spaces.Discrete(3, start=5))
+    policy = constant_policy(spec.family, logits=[0.0, 2.0, 1.0])
+    action = spec.action_map(policy.mode(np.zeros((2, 3), np.float32)))
+    assert action.numpy().tolist() == [6, 6]
