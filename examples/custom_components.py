@@ -3,13 +3,15 @@
 python examples/custom_components.py
 """
 
+import functools
 import sys
 from dataclasses import dataclass
 
 import ppo_tf
 
 pendulum, cartpole = "Pendulum-v1", "CartPole-v1"
-policy_of, critic_of = ppo_tf.mlp_policy, ppo_tf.mlp_critic  # TensorFlow loads here, quietly
+policy_of = functools.partial(ppo_tf.mlp_policy, seed=1)  # TensorFlow loads here, quietly
+critic_of = functools.partial(ppo_tf.mlp_critic, seed=2)
 
 import keras  # noqa: E402
 import tensorflow as tf  # noqa: E402
@@ -50,7 +52,8 @@ class SampledKLPenalty:
 @keras.saving.register_keras_serializable("examples")
 def beta_distribution(alpha, beta):
     """A Beta per action element, on [0, 1]; both parameters above 1, so that it has one mode."""
-    above_one = [1.0 + tf.nn.softplus(x) for x in (alpha, beta)]
+    # Not 1.0: softplus underflows to 0, and a Beta with a concentration of 1 has no mode in TFP.
+    above_one = [1.01 + tf.nn.softplus(x) for x in (alpha, beta)]
     return tfd.Independent(tfd.Beta(*above_one), reinterpreted_batch_ndims=1)
 
 
@@ -83,7 +86,7 @@ def train(name, env_id, make_policy, *, gamma, estimator=None, loss=None):
     envs = ppo_tf.make_envs(env_id, num_envs=8, seed=0)
     learner = ppo_tf.Learner(
         make_policy(envs),
-        critic_of(envs, seed=0),
+        critic_of(envs),
         ppo_tf.default_optimizer(1e-3),
         estimator or ppo_tf.GAE(gamma),
         loss,
