@@ -1,6 +1,6 @@
 """Training speed, side by side with other libraries: the tables of benchmarks/README.md.
 
-    python benchmarks/speed.py                # ppo_tf against Stable-Baselines3 and SBX
+    python benchmarks/speed.py                # ppo_tf against Stable-Baselines3, SBX and CleanRL
     python benchmarks/speed.py --scaling      # how ppo_tf grows with environments, steps, networks
     python benchmarks/speed.py --soak         # memory and time per step over 5M steps
 
@@ -18,12 +18,17 @@ import statistics
 import subprocess
 import sys
 import time
+import urllib.request
 import venv
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 WORKER = HERE / "speed_worker.py"
 PEER_PACKAGES = ["stable-baselines3==2.9.*", "sbx-rl==0.28.*", "gymnasium[mujoco]", "mujoco<3.13"]
+PEER_PACKAGES += ["tyro"]  # CleanRL's command line
+# CleanRL is single files to copy, not a library: its repository, at the commit that was measured.
+CLEANRL = "https://raw.githubusercontent.com/vwxyzjn/cleanrl/fe8d8a03/cleanrl/"
+CLEANRL_FILES = ("ppo.py", "ppo_continuous_action.py")
 
 # name: environment, number of environments, horizon, epochs, minibatch size, timed iterations
 CASES = {
@@ -33,7 +38,8 @@ CASES = {
     "Pendulum-v1 4 x 1024": ("Pendulum-v1", 4, 1024, 10, 64, 4),
     "HalfCheetah-v5 16 x 128": ("HalfCheetah-v5", 16, 128, 10, 64, 8),
 }
-LIBRARIES = ("ppo_tf", "sb3", "sbx", "random")  # random: only stepping, with ppo_tf's back end
+PEERS = ("sb3", "sbx", "cleanrl")
+LIBRARIES = ("ppo_tf", *PEERS, "random")  # random: only stepping, with ppo_tf's back end
 COLUMNS = ["case", "library", "repeat", "steps_per_second", "peak_mb", "first_update_s"]
 COLUMNS += ["environment", "acting", "bookkeeping", "update", "options"]
 
@@ -67,6 +73,11 @@ def make_peers(folder):
         venv.create(folder, with_pip=True)
         pip = [python, "-m", "pip", "install", "--quiet"]
         subprocess.run([*pip, *PEER_PACKAGES], check=True)
+    for name in CLEANRL_FILES:
+        path = folder / "cleanrl" / name
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            urllib.request.urlretrieve(CLEANRL + name, path)
     return python
 
 
@@ -74,7 +85,9 @@ def best_options(python, library, case):
     """The peer's fastest setting in this case, by one shorter run of each."""
     env, *sizes, iterations = case
     choices = [{"threads": 1, "subprocesses": False}, {"threads": 2, "subprocesses": False}]
-    if env.startswith("HalfCheetah"):  # elsewhere a step costs less than waking a process
+    if (
+        env.startswith("HalfCheetah") and library != "cleanrl"
+    ):  # elsewhere a step costs less than waking a process
         choices += [{"threads": 1, "subprocesses": True}, {"threads": 2, "subprocesses": True}]
     rates = []
     for options in choices:
@@ -89,7 +102,7 @@ def compare(args):
     rows = []
     for name in args.cases or CASES:
         case = CASES[name]
-        options = {lib: best_options(peers, lib, case) for lib in ("sb3", "sbx")}
+        options = {lib: best_options(peers, lib, case) for lib in PEERS}
         for repeat in range(args.repeats):
             for library in LIBRARIES:
                 python = peers if library in options else sys.executable

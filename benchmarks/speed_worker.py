@@ -210,6 +210,56 @@ def run_sb3(job):
     return {"steps_per_second": job["iterations"] * steps / seconds, "peak_mb": peak_mb()}
 
 
+def run_cleanrl(job):
+    """Times CleanRL's own script, unchanged, by the moments at which it logs its speed."""
+    import runpy
+    import types
+
+    import gymnasium
+    import torch
+
+    torch.set_num_threads(job["threads"])
+    moments = []
+
+    class Writer:
+        """In place of TensorBoard's writer, so that nothing is written; notes each iteration."""
+
+        def __init__(self, folder):
+            pass
+
+        def add_text(self, *args):
+            pass
+
+        def add_scalar(self, name, *args):
+            if name == "charts/SPS":
+                moments.append(time.perf_counter())
+
+        def close(self):
+            pass
+
+    sys.modules["torch.utils.tensorboard"] = types.SimpleNamespace(SummaryWriter=Writer)
+    wrapper = gymnasium.wrappers.TransformObservation
+    # Written for Gymnasium 0.29; since 1.0 this wrapper also wants the space after it.
+    gymnasium.wrappers.TransformObservation = lambda env, function: wrapper(
+        env, function, env.observation_space
+    )
+    steps = job["num_envs"] * job["horizon"]
+    script = "ppo.py" if job["env"].startswith("CartPole") else "ppo_continuous_action.py"
+    script = os.path.join(os.path.dirname(sys.executable), os.pardir, "cleanrl", script)
+    sys.argv = [script, "--no-capture-video", "--env-id", job["env"]]
+    for flag, value in {
+        "num-envs": job["num_envs"],
+        "num-steps": job["horizon"],
+        "update-epochs": job["epochs"],
+        "num-minibatches": steps // job["minibatch"],
+        "total-timesteps": steps * (WARM_UP + job["iterations"]),
+    }.items():
+        sys.argv += [f"--{flag}", str(value)]
+    runpy.run_path(script, run_name="__main__")
+    seconds = moments[-1] - moments[WARM_UP - 1]
+    return {"steps_per_second": job["iterations"] * steps / seconds, "peak_mb": peak_mb()}
+
+
 def main():
     """Runs the job given as JSON."""
     job = json.loads(sys.argv[1])
@@ -217,7 +267,8 @@ def main():
         os.environ["OMP_NUM_THREADS"] = str(job["threads"])
         if job["threads"] == 1:  # JAX
             os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
-    runners = {"ppo_tf": run_ppo_tf, "random": run_random, "sb3": run_sb3, "sbx": run_sb3}
+    runners = {"ppo_tf": run_ppo_tf, "random": run_random}
+    runners |= {"sb3": run_sb3, "sbx": run_sb3, "cleanrl": run_cleanrl}
     result = runners[job["library"]](job)
     print(json.dumps(result))
 

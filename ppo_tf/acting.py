@@ -144,15 +144,19 @@ class LiteActing:
         }
         outputs = {d["name"]: d["index"] for d in self._interpreter.get_output_details()}
         self._observations, self._noise_input = inputs["observations"], inputs["noise"]
-        self._weights = [(inputs[f"weight_{i}"], v) for i, v in enumerate(variables)]
+        self._weights = [
+            (inputs[f"weight_{i}"], v.value.handle, v.value.dtype) for i, v in enumerate(variables)
+        ]
         self._raw_output, self._action_output = (outputs[name] for name in sorted(outputs))
         self.description = "LiteRT"
         self._check(policy, transform, batch, space)
 
     def begin(self, steps: int, seed: int, rollout: int) -> None:
         """Copies the policy's weights and draws the noise of the rollout."""
-        for index, variable in self._weights:
-            self._interpreter.set_tensor(index, variable.numpy())
+        for index, handle, dtype in self._weights:
+            # A third of the time of variable.numpy(), which names, watches and copies.
+            weight = tf.raw_ops.ReadVariableOp(resource=handle, dtype=dtype)
+            self._interpreter.set_tensor(index, weight.numpy())
         generator = ops.derive_generator(seed, "acting", rollout)
         self._noise = self._draw(generator, (steps, *self._noise_shape))
 

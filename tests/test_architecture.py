@@ -12,6 +12,7 @@ FLOORS = {
     "_quiet": 0,
     "types": 0,
     "ops": 0.5,  # uses the aliases of types
+    "spaces": 0.5,
     "estimators": 1,
     "losses": 1,
     "diagnostics": 1,

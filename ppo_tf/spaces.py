@@ -1,0 +1,88 @@
+"""Composite Gymnasium spaces as one-level dicts: the form in which nests flow through ppo_tf.
+
+A `Dict` or `Tuple`, nested however deep, becomes {path: leaf}, its paths joined by "/":
+Dict(camera=Box, arm=Tuple(Box, Discrete)) has the paths "arm/0", "arm/1" and "camera". Any other
+space is its own only leaf and stays as it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+
+from ppo_tf.types import Nest
+
+Leaves = gymnasium.Space | dict[str, gymnasium.Space]
+
+
+def leaves(space: gymnasium.Space) -> Leaves:
+    """The leaf spaces of a Dict or Tuple by path; any other space itself.
+
+    Raises:
+        ValueError: two leaves with one path, as of the keys "a/b" and "a" over "b".
+    """
+    if not _is_composite(space):
+        return space
+    found: dict[str, gymnasium.Space] = {}
+    for path, _, leaf in _walk(space):
+        if path in found:
+            raise ValueError(f"Two leaves of the space have the path {path!r}. Received: {space}")
+        found[path] = leaf
+    return found
+
+
+def flatten(space: gymnasium.Space, value: Any) -> Nest:
+    """A value of the space, or a batch of them, as {path: leaf value}; a plain one as it is.
+
+    Args:
+        space: of one value.
+        value: nested as the space.
+    """
+    if not _is_composite(space):
+        return value
+    return {path: _get(value, keys) for path, keys, _ in _walk(space)}
+
+
+def unflatten(space: gymnasium.Space, flat: Nest) -> Any:
+    """The inverse of `flatten`: nested as the environment expects it."""
+    if not _is_composite(space):
+        return flat
+
+    def build(space: gymnasium.Space, prefix: str) -> Any:
+        if not _is_composite(space):
+            return flat[prefix]
+        parts = {key: build(part, _join(prefix, key)) for key, part in _children(space)}
+        return parts if isinstance(space, gymnasium.spaces.Dict) else tuple(parts.values())
+
+    return build(space, "")
+
+
+def _is_composite(space: gymnasium.Space) -> bool:
+    return isinstance(space, gymnasium.spaces.Dict | gymnasium.spaces.Tuple)
+
+
+def _children(space: Any) -> list[tuple[Any, gymnasium.Space]]:
+    if isinstance(space, gymnasium.spaces.Dict):
+        return list(space.spaces.items())
+    return list(enumerate(space.spaces))
+
+
+def _join(prefix: str, key: Any) -> str:
+    return f"{prefix}/{key}" if prefix else str(key)
+
+
+def _walk(space: gymnasium.Space, prefix: str = "", keys: tuple = ()):
+    """Yields (path, keys, leaf) of every leaf."""
+    for key, part in _children(space):
+        path, inner = _join(prefix, key), (*keys, key)
+        if _is_composite(part):
+            yield from _walk(part, path, inner)
+        else:
+            yield path, inner, part
+
+
+def _get(value: Any, keys: tuple) -> Any:
+    for key in keys:
+        value = value[key]
+    return value
