@@ -17,16 +17,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ppo_tf import _quiet, ops
-from ppo_tf.distributions import NOISE
+from ppo_tf import _quiet, ops, recurrent, spaces
+from ppo_tf.distributions import noise_of
 from ppo_tf.models import observation_space
 from ppo_tf.policy import Policy
+from ppo_tf.types import Nest
 
 Engine = Literal["auto", "litert", "tensorflow"]
 
 
 class Acting(Protocol):
-    """What a collector acts with."""
+    """What a collector acts with. Of a policy with a memory it keeps the state."""
 
     description: str  # which engine, and why
 
@@ -34,8 +35,11 @@ class Acting(Protocol):
         """Takes the policy's present weights and the randomness of a rollout of `steps` steps."""
         ...
 
-    def __call__(self, observations: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Raw actions and the environment's actions for observations [B, ...] at step."""
+    def __call__(self, observations: Nest, step: int, starts: np.ndarray) -> tuple[Nest, Nest]:
+        """Raw actions and the environment's actions for observations [B, ...] at step.
+
+        starts, bool [B], are the environments in which an episode begins.
+        """
         ...
 
 
@@ -50,12 +54,14 @@ def make_acting(
         engine: "litert", "tensorflow", or "auto": LiteRT where it can serve the policy.
 
     Raises:
-        ValueError: an unknown engine, or "litert" for a policy that it can't serve.
+        ValueError: an unknown engine, "litert" for a policy that it can't serve, or a policy whose
+            actions are not those of the environment.
     """
     if engine not in ("auto", "litert", "tensorflow"):
         raise ValueError(
             f"acting must be 'auto', 'litert' or 'tensorflow'. Received: acting={engine!r}"
         )
+    _check_actions(policy, envs)
     if engine == "tensorflow":
         return CompiledActing(policy, envs, "as asked")
     try:
@@ -77,79 +83,86 @@ class CompiledActing:
 
     def __init__(self, policy: Policy, envs: gymnasium.vector.VectorEnv, reason: str):
         self.description = f"TensorFlow ({reason})"
-        space = envs.single_observation_space
+        self._state = policy.initial_state(envs.num_envs)
 
-        def act(observations, seed):
-            raw = policy.sample(observations, seed)
-            return raw, policy.action_map(raw)
+        def act(observations, state, starts, seed):
+            state = [tf.where(starts[:, None], tf.zeros_like(s), s) for s in state]
+            parameters, state = policy.step(observations, state)
+            raw = policy.draw(parameters, seed)
+            return raw, policy.action_map(raw), state
 
         # The concrete function skips tf.function's work on every call's arguments.
         self._function = tf.function(act, jit_compile=True, autograph=False).get_concrete_function(
-            tf.TensorSpec((envs.num_envs, *(space.shape or ())), space.dtype),
+            _specs(policy, envs),
+            [tf.TensorSpec(s.shape, s.dtype) for s in self._state],
+            tf.TensorSpec((envs.num_envs,), tf.bool),
             tf.TensorSpec((2,), tf.int32),
         )
+        self._leaves = used_leaves(policy, envs)
 
     def begin(self, steps: int, seed: int, rollout: int) -> None:
         """Derives a seed for every step; the weights are read when acting."""
         self._seeds = ops.derive_words(2 * steps, seed, "acting", rollout).reshape(steps, 2)
 
-    def __call__(self, observations: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, observations: Nest, step: int, starts: np.ndarray) -> tuple[Nest, Nest]:
         """Raw actions and the environment's actions for observations [B, ...] at step."""
-        raw, action = self._function(tf.constant(observations), tf.constant(self._seeds[step]))
-        return raw.numpy(), action.numpy()
+        if isinstance(observations, dict):
+            observations = {path: tf.constant(observations[path]) for path in self._leaves}
+        else:
+            observations = tf.constant(observations)
+        raw, action, self._state = self._function(
+            observations, self._state, tf.constant(starts), tf.constant(self._seeds[step])
+        )
+        return tf.nest.map_structure(lambda x: x.numpy(), (raw, action))
 
 
 class LiteActing:
     """The fast way: the actor, the sample and the action map as one LiteRT graph, on one thread.
 
     Args:
-        policy: what acts; its distribution must be one of `distributions.NOISE`.
+        policy: what acts; its distribution must be one that `distributions.noise_of` serves.
         envs: the environments it acts in.
     """
 
     def __init__(self, policy: Policy, envs: gymnasium.vector.VectorEnv):
-        if policy.family not in NOISE or type(policy).sample is not Policy.sample:
+        noise = noise_of(policy.family)
+        if noise is None or type(policy).draw is not Policy.draw:
             raise _CannotServe("its distribution is sampled by TFP")
         if importlib.util.find_spec("ai_edge_litert") is None:
             raise _CannotServe("ai-edge-litert is not installed")
-        self._draw, transform = NOISE[policy.family]
-        space = observation_space(envs)
-        batch = (envs.num_envs, *(space.shape or ()))
-        parameters = policy.parameters(np.zeros(batch, space.dtype)).values()
-        self._noise_shape = max((tuple(p.shape) for p in parameters), key=len)
+        self._draw, self._from_noise = noise.draw, noise.from_noise
+        self._state = [s.numpy() for s in policy.initial_state(envs.num_envs)]
+        generator = np.random.default_rng(0)
+        example = _example(envs, generator, used_leaves(policy, envs))
+        # Only the shapes are used, to draw noise that fits them.
+        self._parameters, _ = policy.step(example, self._state)
+        first = tf.nest.map_structure(lambda x: x[0], self._draw(generator, 1, self._parameters))
         variables = policy.actor.variables
 
-        def act(observations, noise, *weights):
-            mapping = list(zip(variables, weights, strict=True))
+        def act(arguments):
+            mapping = list(zip(variables, arguments["weight"], strict=True))
             with keras.StatelessScope(state_mapping=mapping):
-                parameters = policy.parameters(observations)
-            raw = transform(parameters, noise)
-            return raw, policy.action_map(raw)
+                parameters, state = policy.step(arguments["observation"], arguments["state"])
+            raw = self._from_noise(parameters, arguments["noise"])
+            return {"raw": raw, "action": policy.action_map(raw), "state": state}
 
-        arguments = [
-            tf.TensorSpec(batch, space.dtype, name="observations"),
-            tf.TensorSpec(self._noise_shape, tf.float32, name="noise"),
-            *(tf.TensorSpec(v.shape, v.dtype, name=f"weight_{i}") for i, v in enumerate(variables)),
-        ]
+        values = [v.value for v in variables]
+        arguments = {"observation": example, "noise": first, "state": self._state, "weight": values}
         try:
-            function = tf.function(act, autograph=False).get_concrete_function(*arguments)
             with _quiet.held_back(show_if_failed=False):
-                self._interpreter = _interpreter(function)
+                self._interpreter, inputs, outputs = _convert(act, arguments)
         except Exception as error:  # the converter's own, of many kinds
             first_line = str(error).strip().split("\n")[0][:80]
             raise _CannotServe(f"LiteRT can't convert it: {first_line}") from error
-        inputs = {  # named as in "serving_default_noise:0"
-            d["name"].removeprefix("serving_default_").split(":")[0]: d["index"]
-            for d in self._interpreter.get_input_details()
-        }
-        outputs = {d["name"]: d["index"] for d in self._interpreter.get_output_details()}
-        self._observations, self._noise_input = inputs["observations"], inputs["noise"]
+        self._observations = _pairs(inputs["observation"])
+        self._noise_inputs = tf.nest.flatten(inputs["noise"])
+        self._state_inputs, self._state_outputs = inputs["state"], outputs["state"]
         self._weights = [
-            (inputs[f"weight_{i}"], v.value.handle, v.value.dtype) for i, v in enumerate(variables)
+            (index, v.handle, v.dtype) for index, v in zip(inputs["weight"], values, strict=True)
         ]
-        self._raw_output, self._action_output = (outputs[name] for name in sorted(outputs))
+        self._raw, self._action = outputs["raw"], outputs["action"]
         self.description = "LiteRT"
-        self._check(policy, transform, batch, space)
+        self._check(policy, example)
 
     def begin(self, steps: int, seed: int, rollout: int) -> None:
         """Copies the policy's weights and draws the noise of the rollout."""
@@ -158,26 +171,46 @@ class LiteActing:
             weight = tf.raw_ops.ReadVariableOp(resource=handle, dtype=dtype)
             self._interpreter.set_tensor(index, weight.numpy())
         generator = ops.derive_generator(seed, "acting", rollout)
-        self._noise = self._draw(generator, (steps, *self._noise_shape))
+        self._noise = tf.nest.flatten(self._draw(generator, steps, self._parameters))
 
-    def __call__(self, observations: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, observations: Nest, step: int, starts: np.ndarray) -> tuple[Nest, Nest]:
         """Raw actions and the environment's actions for observations [B, ...] at step."""
         interpreter = self._interpreter
-        interpreter.set_tensor(self._observations, observations)
-        interpreter.set_tensor(self._noise_input, self._noise[step])
+        for index, path in self._observations:
+            leaf = observations if path is None else observations[path]
+            interpreter.set_tensor(index, leaf)
+        for index, noise in zip(self._noise_inputs, self._noise, strict=True):
+            interpreter.set_tensor(index, noise[step])
+        for index, state in zip(self._state_inputs, self._state, strict=True):
+            state[starts] = 0.0
+            interpreter.set_tensor(index, state)
         interpreter.invoke()
-        return interpreter.get_tensor(self._raw_output), interpreter.get_tensor(self._action_output)
+        if self._state:
+            self._state = [interpreter.get_tensor(index) for index in self._state_outputs]
+        return self._read(self._raw), self._read(self._action)
 
-    def _check(self, policy: Policy, transform: Any, batch, space) -> None:
+    def _read(self, outputs):
+        if isinstance(outputs, dict):
+            return {path: self._interpreter.get_tensor(index) for path, index in outputs.items()}
+        return self._interpreter.get_tensor(outputs)
+
+    def _check(self, policy: Policy, example: Nest) -> None:
         """Compares with Keras once; a conversion that is off must not act."""
         self.begin(1, 0, 0)
-        generator = np.random.default_rng(0)
-        observations = np.stack([_example(space, generator) for _ in range(batch[0])])
-        raw, action = self(observations, 0)
-        expected = transform(policy.parameters(observations), tf.constant(self._noise[0]))
-        for got, wanted in ((raw, expected), (action, policy.action_map(expected))):
-            wanted = wanted.numpy()
-            if got.dtype != wanted.dtype or not np.allclose(got, wanted, rtol=1e-4, atol=1e-4):
+        none = np.zeros(len(tf.nest.flatten(example)[0]), bool)
+        noise = tf.nest.pack_sequence_as(
+            self._draw(np.random.default_rng(0), 1, self._parameters),
+            [tf.constant(n[0]) for n in self._noise],
+        )
+        parameters, state = policy.step(example, self._state)
+        raw = self._from_noise(parameters, noise)
+        expected = (raw, policy.action_map(raw), state)
+        before = [s.copy() for s in self._state]
+        got = (*self(example, 0, none), self._state)
+        self._state = before
+        for one, other in zip(tf.nest.flatten(got), tf.nest.flatten(expected), strict=True):
+            other = other.numpy()
+            if one.dtype != other.dtype or not np.allclose(one, other, rtol=1e-4, atol=1e-4):
                 raise _CannotServe("LiteRT's actions differ from Keras'")
 
 
@@ -185,19 +218,104 @@ class _CannotServe(Exception):
     """Why LiteRT is not used."""
 
 
-def _example(space: Any, generator: np.random.Generator) -> np.ndarray:
-    """An observation of moderate size, drawn without touching the space's own random state."""
-    if isinstance(space, gymnasium.spaces.Discrete):
-        return np.asarray(space.start + generator.integers(space.n), space.dtype)
-    if np.issubdtype(space.dtype, np.floating):
-        return generator.normal(size=space.shape).astype(space.dtype)
-    return generator.integers(space.low, space.high, endpoint=True).astype(space.dtype)
+def used_leaves(policy: Policy, envs: gymnasium.vector.VectorEnv) -> list[str]:
+    """Paths of the observations that the policy's actor takes; empty for a plain space."""
+    leaves = spaces.leaves(observation_space(envs))
+    if not isinstance(leaves, dict):
+        return []
+    wanted = recurrent.used_leaves(policy.actor)
+    return [path for path in leaves if wanted is None or path in wanted]
 
 
-def _interpreter(function):
+def _specs(policy: Policy, envs: gymnasium.vector.VectorEnv) -> Nest:
+    leaves = spaces.leaves(observation_space(envs))
+
+    def spec(space):
+        return tf.TensorSpec((envs.num_envs, *(space.shape or ())), space.dtype)
+
+    if isinstance(leaves, dict):
+        return {path: spec(leaves[path]) for path in used_leaves(policy, envs)}
+    return spec(leaves)
+
+
+def _example(envs: gymnasium.vector.VectorEnv, generator, paths: list[str]) -> Nest:
+    """Observations of moderate size, drawn without touching the spaces' own random state."""
+
+    def draw(space: Any) -> np.ndarray:
+        shape = (envs.num_envs, *(space.shape or ()))
+        if isinstance(space, gymnasium.spaces.Discrete):
+            values = space.start + generator.integers(space.n, size=shape)
+        elif isinstance(space, gymnasium.spaces.MultiDiscrete):
+            values = space.start + generator.integers(space.nvec, size=shape)
+        elif isinstance(space, gymnasium.spaces.MultiBinary):
+            values = generator.integers(2, size=shape)
+        elif np.issubdtype(space.dtype, np.floating):
+            values = generator.normal(size=shape)
+        else:
+            values = generator.integers(space.low, space.high, size=shape, endpoint=True)
+        return values.astype(space.dtype)
+
+    leaves = spaces.leaves(observation_space(envs))
+    return (
+        {path: draw(leaves[path]) for path in paths} if isinstance(leaves, dict) else draw(leaves)
+    )
+
+
+def _check_actions(policy: Policy, envs: gymnasium.vector.VectorEnv) -> None:
+    """The policy's actions must have the shapes and types of the environment's."""
+    example = _example(envs, np.random.default_rng(0), used_leaves(policy, envs))
+    parameters, _ = policy.step(example, policy.initial_state(envs.num_envs))
+    raw = policy.draw(parameters, (1, 2))
+    actions, leaves = policy.action_map(raw), spaces.leaves(envs.single_action_space)
+
+    def describe(nest, first):
+        if isinstance(nest, dict):
+            return {path: describe(nest[path], first) for path in sorted(nest)}
+        shape = tuple(nest.shape or ())
+        return f"{np.dtype(getattr(nest.dtype, 'name', nest.dtype)).name}{list(shape[first:])}"
+
+    made, wanted = describe(actions, 1), describe(leaves, 0)
+    if made != wanted:
+        raise ValueError(
+            f"The policy's actions must be those of {envs.single_action_space}: {wanted}. "
+            f"Received: {made}"
+        )
+
+
+def _pairs(inputs: Nest) -> list[tuple[int, str | None]]:
+    """(index, path) of each observation; the path of a plain one is None."""
+    if isinstance(inputs, dict):
+        return [(index, path) for path, index in inputs.items()]
+    return [(inputs, None)]
+
+
+def _convert(function, arguments):
+    """The interpreter of a function of one nest, and the indices of its tensors, nested alike."""
     from ai_edge_litert.interpreter import Interpreter
 
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], tf.Module())
+    structures = {}
+
+    def flat(**tensors):
+        nest = tf.nest.pack_sequence_as(
+            arguments, [tensors[f"in_{i}"] for i in range(len(tensors))]
+        )
+        structures["out"] = result = function(nest)
+        return {f"out_{i}": tf.identity(x) for i, x in enumerate(tf.nest.flatten(result))}
+
+    specs = {
+        f"in_{i}": tf.TensorSpec(x.shape, x.dtype, name=f"in_{i}")
+        for i, x in enumerate(tf.nest.flatten(arguments))
+    }
+    concrete = tf.function(flat, autograph=False).get_concrete_function(**specs)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], tf.Module())
     interpreter = Interpreter(model_content=converter.convert(), num_threads=1)
     interpreter.allocate_tensors()
-    return interpreter
+    runner = interpreter.get_signature_runner()
+    inputs, outputs = runner.get_input_details(), runner.get_output_details()
+    return (
+        interpreter,
+        tf.nest.pack_sequence_as(arguments, [inputs[n]["index"] for n in specs]),
+        tf.nest.pack_sequence_as(
+            structures["out"], [outputs[f"out_{i}"]["index"] for i in range(len(outputs))]
+        ),
+    )

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gymnasium
 import numpy as np
+import tensorflow as tf
 from gymnasium.vector import AutoresetMode
 
+from ppo_tf import spaces
 from ppo_tf.acting import Engine, make_acting
 from ppo_tf.policy import Policy
-from ppo_tf.types import Episode, NonFiniteError, Trajectory
+from ppo_tf.types import Episode, Nest, NonFiniteError, Trajectory
 
 
 class VectorCollector:
@@ -57,11 +61,11 @@ class VectorCollector:
         self._mode = mode
         self._seed = seed
         self._rollouts = self._first_rollout = rollouts
-        space = envs.single_observation_space
-        # Models compute in float32: storing more would only be copied.
-        is_float = np.issubdtype(space.dtype, np.floating)
-        self._observation_dtype = np.float32 if is_float else space.dtype
-        self._observations: np.ndarray | None = None
+        self._space = envs.single_observation_space
+        self._plain = not isinstance(spaces.leaves(self._space), dict)
+        self._plain_actions = not isinstance(spaces.leaves(envs.single_action_space), dict)
+        self._observations: Nest = None
+        self._starting = np.ones(self.num_envs, bool)  # the coming step is an episode's first
         self._resetting = np.zeros(self.num_envs, bool)  # NEXT_STEP: the coming step is a reset
         self._returns = np.zeros(self.num_envs)  # of the episodes under way
         self._lengths = np.zeros(self.num_envs, np.int64)
@@ -79,62 +83,100 @@ class VectorCollector:
 
     def _collect(self) -> tuple[Trajectory, list[Episode]]:
         if self._observations is None:
-            self._observations, _ = self.envs.reset()
+            self._observations = self._flat(self.envs.reset()[0])
         shape = (self.horizon, self.num_envs)
-        element = self._observations.shape[1:]
         # Row t + 1 is what the agent sees next: after an auto-reset, the new episode's observation.
-        seen = np.empty((self.horizon + 1, self.num_envs, *element), self._observation_dtype)
+        seen = tf.nest.map_structure(self._storage, self._observations)
         rewards = np.empty(shape)
         terminated, truncated = np.empty(shape, bool), np.empty(shape, bool)
-        actions: list[np.ndarray] = []
-        final: list[tuple[int, np.ndarray, np.ndarray]] = []  # step, environments, observations
+        starts = np.empty(shape, bool)
+        actions: list[Nest] = []
+        final: list[tuple[int, np.ndarray, Nest]] = []  # step, environments, observations
         self.acting.begin(self.horizon, self._seed, self._rollouts)
         act, step_envs, observations = self.acting, self.envs.step, self._observations
         resets = self._mode is not AutoresetMode.NEXT_STEP
 
+        starting, resetting = self._starting, self._resetting
         step = 0
         try:
             for step in range(self.horizon):
-                seen[step] = observations
-                raw, action = act(observations, step)
+                self._store(seen, step, observations)
+                starts[step] = starting
+                raw, action = act(observations, step, starting)
                 actions.append(raw)
+                if not self._plain_actions:
+                    action = spaces.unflatten(self.envs.single_action_space, action)
                 observations, rewards[step], terminated[step], truncated[step], infos = step_envs(
                     action
                 )
-                if resets and (done := terminated[step] | truncated[step]).any():
-                    observations = self._reset(step, done, observations, infos, final)
+                if not self._plain:
+                    observations = spaces.flatten(self._space, observations)
+                done = terminated[step] | truncated[step]
+                if resets:
+                    starting = done
+                    if done.any():
+                        observations = self._reset(step, done, observations, infos, final)
+                else:  # the row after done is the reset, the one after that the first
+                    starting, resetting = resetting, done
         except Exception as error:
             # A policy that saw a NaN acts on it: name the cause, not what came of it.
-            if problem := self._non_finite(seen[: step + 1], rewards[:step], final):
+            before = tf.nest.map_structure(lambda x: x[: step + 1], seen)
+            if problem := self._non_finite(before, rewards[:step], final):
                 raise NonFiniteError(problem) from error
             raise
-        seen[-1] = self._observations = observations
+        self._store(seen, self.horizon, observations)
+        self._observations = observations
         rewards32 = rewards.astype(np.float32)
         if problem := self._non_finite(seen, rewards32, final):
             raise NonFiniteError(problem)
-        next_observations = seen[1:].copy()
+        next_observations = tf.nest.map_structure(lambda x: x[1:].copy(), seen)
         for step, environments, successors in final:
-            next_observations[step, environments] = successors
+            self._store(next_observations, (step, environments), successors)
         valid = np.ones(shape, bool)
         if not resets:
             done = terminated | truncated
-            valid[0], valid[1:], self._resetting = ~self._resetting, ~done[:-1], done[-1].copy()
+            valid[0], valid[1:] = ~self._resetting, ~done[:-1]
+        self._starting, self._resetting = starting, resetting
         episodes = self._finished(rewards, terminated | truncated, valid)
         self._rollouts += 1
         trajectory = Trajectory(
-            seen[:-1], np.stack(actions), rewards32, next_observations, terminated, truncated, valid
+            tf.nest.map_structure(lambda x: x[:-1], seen),
+            tf.nest.map_structure(lambda *x: np.stack(x), *actions),
+            rewards32,
+            next_observations,
+            terminated,
+            truncated,
+            valid,
+            starts,
         )
         return trajectory, episodes
+
+    def _flat(self, observations: Any) -> Nest:
+        return observations if self._plain else spaces.flatten(self._space, observations)
+
+    def _storage(self, batch: np.ndarray) -> np.ndarray:
+        """Room for a rollout. Models compute in float32: storing more would only be copied."""
+        dtype = np.float32 if np.issubdtype(batch.dtype, np.floating) else batch.dtype
+        return np.empty((self.horizon + 1, *batch.shape), dtype)
+
+    def _store(self, arrays: Nest, index: Any, values: Nest) -> None:
+        if self._plain:
+            arrays[index] = values
+        else:
+            for path, array in arrays.items():
+                array[index] = values[path]
 
     def _reset(self, step, done, observations, infos, final):
         """Keeps the final observations and returns what the agent sees next."""
         if self._mode is AutoresetMode.SAME_STEP:
             environments = np.flatnonzero(infos["_final_obs"])
-            successors = np.stack([infos["final_obs"][env] for env in environments])
+            each = [self._flat(infos["final_obs"][env]) for env in environments]
+            successors = tf.nest.map_structure(lambda *x: np.stack(x), *each)
         else:
             environments = np.flatnonzero(done)
-            successors = observations[environments]
-            observations, _ = self.envs.reset(options={"reset_mask": done})
+            successors = tf.nest.map_structure(lambda x: x[environments], observations)
+            reset, _ = self.envs.reset(options={"reset_mask": done})
+            observations = self._flat(reset)
         final.append((step, environments, successors))
         return observations
 
@@ -156,14 +198,18 @@ class VectorCollector:
     def _non_finite(self, seen, rewards, final) -> str | None:
         """Says where the first NaN or infinity is, or None."""
         found = []
-        if np.issubdtype(seen.dtype, np.floating):
-            for step, env, *_ in np.argwhere(~np.isfinite(seen)):
-                found.append((step, env, "observation", seen[step, env]))
+        for path, leaf in [("", seen)] if self._plain else seen.items():
+            name = f"observation {path!r}" if path else "observation"
+            if not np.issubdtype(leaf.dtype, np.floating):
+                continue
+            for step, env, *_ in np.argwhere(~np.isfinite(leaf)):
+                found.append((step, env, name, leaf[step, env]))
                 break
             for step, environments, successors in final:
-                for env, successor in zip(environments, successors, strict=True):
-                    if not np.isfinite(successor.astype(seen.dtype)).all():
-                        found.append((step + 1, env, "observation", successor))
+                rows = successors if self._plain else successors[path]
+                for env, successor in zip(environments, rows, strict=True):
+                    if not np.isfinite(successor.astype(leaf.dtype)).all():
+                        found.append((step + 1, env, name, successor))
         for step, env in np.argwhere(~np.isfinite(rewards))[:1]:
             found.append((step, env, "reward", rewards[step, env]))
         if not found:

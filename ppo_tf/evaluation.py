@@ -6,16 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import gymnasium
 import numpy as np
 import tensorflow as tf
 from gymnasium.vector import AutoresetMode
 
-from ppo_tf import ops
+from ppo_tf import ops, spaces
 from ppo_tf.envs import environment_seeds, make_envs, reset
 from ppo_tf.policy import Policy
 from ppo_tf.types import NonFiniteError
 
-Act = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (observations, seed int32 [2]) -> actions
+Act = Callable[..., Any]  # (observations, seed int32 [2]) -> actions
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ def evaluate(
     """Runs whole episodes; episode k starts from the k-th seed, however many run side by side.
 
     Args:
-        policy: to evaluate; or any callable from (observations, seed) to actions.
+        policy: to evaluate; or any callable from (observations, seed) to actions, both as the
+            vector environment has them.
         env_id: of the environment.
         episodes: to run.
         seed: of the episodes and of sampled actions.
@@ -81,7 +83,6 @@ def evaluate(
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1. Received: episodes={episodes}")
-    act = _acting(policy, deterministic) if isinstance(policy, Policy) else policy
     num_envs = min(num_envs, episodes)
     seeds = environment_seeds(seed, episodes, purpose="evaluation")
     returns, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)
@@ -90,14 +91,20 @@ def evaluate(
     )
     try:
         current = np.arange(num_envs)  # the episode each environment is in
+        act = _acting(policy, envs, deterministic) if isinstance(policy, Policy) else policy
         observations = reset(envs, seeds[:num_envs])
+        starts = np.ones(num_envs, bool)
         upcoming, step = num_envs, 0
         while (running := current < episodes).any():
-            actions = act(observations, ops.derive_seed(seed, "acting", step))
+            words = ops.derive_seed(seed, "acting", step)
+            if isinstance(policy, Policy):
+                actions = act(observations, words, starts)
+            else:
+                actions = act(observations, words)
             observations, rewards, terminated, truncated, _ = envs.step(actions)
             returns[current[running]] += rewards[running]
             lengths[current[running]] += 1
-            done = terminated | truncated
+            starts = done = terminated | truncated
             if done.any():
                 reset_seeds: list[int | None] = [None] * num_envs
                 for env in np.flatnonzero(done):
@@ -115,11 +122,23 @@ def evaluate(
     return Evaluation(tuple(returns.tolist()), tuple(lengths.tolist()))
 
 
-def _acting(policy: Policy, deterministic: bool) -> Act:
-    @tf.function(jit_compile=True, autograph=False)
-    def act(observations, seed):
-        if deterministic:
-            return policy(observations, training=False)
-        return policy.action_map(policy.sample(observations, seed))
+def _acting(policy: Policy, envs: gymnasium.vector.VectorEnv, deterministic: bool) -> Act:
+    """A function from the environments' observations, a seed and where episodes start (bool [B])
+    to the environments' actions; of a policy with a memory it keeps the state."""
+    memory = [policy.initial_state(envs.num_envs)]
 
-    return lambda observations, seed: act(tf.constant(observations), tf.constant(seed)).numpy()
+    @tf.function(jit_compile=True, autograph=False)
+    def act(observations, state, starts, seed):
+        state = [tf.where(starts[:, None], tf.zeros_like(s), s) for s in state]
+        parameters, state = policy.step(observations, state)
+        raw = policy.draw(parameters, None if deterministic else seed)
+        return policy.action_map(raw), state
+
+    def step(observations, seed, starts):
+        observations = spaces.flatten(envs.single_observation_space, observations)
+        observations = tf.nest.map_structure(tf.constant, observations)
+        actions, memory[0] = act(observations, memory[0], tf.constant(starts), tf.constant(seed))
+        actions = tf.nest.map_structure(lambda x: x.numpy(), actions)
+        return spaces.unflatten(envs.single_action_space, actions)
+
+    return step

@@ -13,7 +13,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from ppo_tf import recurrent
 from ppo_tf.policy import Policy
+from ppo_tf.types import Nest
 
 METADATA = Path("assets.extra") / "policy.json"  # the folder SavedModel keeps for users' files
 
@@ -49,7 +51,7 @@ def export_policy(
     path: str | os.PathLike,
     *,
     critic: keras.Model | None = None,
-    observation_spec: tf.TensorSpec | None = None,
+    observation_spec: Nest = None,
     metadata: dict[str, Any] | None = None,
 ) -> Path:
     """Writes a SavedModel with everything inside: normalisation, squashing, rescaling, clipping.
@@ -61,51 +63,50 @@ def export_policy(
             the same actions.
         value(observation) -> {"value" float [B]}: the critic's, where one is given.
 
+    The leaves of a Dict or Tuple are arguments and results of their own: the observation "arm/0" is
+    the argument arm_0, the action "arm/0" the result action_arm_0. A model with a memory also takes
+    state_0, state_1, ..., each [B, units], and returns those after the step; zeros, which
+    initial_state(batch_size int32) gives, start an episode.
+
     The folder appears complete or not at all.
 
     Args:
         policy: to export.
         path: of the new folder.
         critic: exported as `value`.
-        observation_spec: of a batch of observations [None, ...]; needed only where the actor is a
-            subclassed Keras model, which does not tell.
+        observation_spec: tf.TensorSpec of a batch of observations [None, ...], or a dict of them;
+            needed only where a model is a subclassed Keras model, which does not tell.
         metadata: JSON values kept in assets.extra/policy.json, for instance the environment's id.
 
     Raises:
         FileExistsError, NotADirectoryError, PermissionError: see `check_new_folder`.
-        ValueError: no observation_spec where it is needed.
+        ValueError: no observation_spec where it is needed; names of arguments that collide.
     """
     path = check_new_folder(path)
-    spec = observation_spec or _observation_spec(policy.actor)
+    seed_spec = {"seed": tf.TensorSpec((2,), tf.int32, name="seed")}
 
-    @tf.function(input_signature=[spec], autograph=False)
-    def serve(observation):
-        return {"action": policy(observation, training=False)}
+    def serve(observations, state, seed=None):
+        parameters, state = policy.step(observations, state)
+        return _named("action", policy.action_map(policy.draw(parameters, seed))), state
 
-    @tf.function(
-        input_signature=[spec, tf.TensorSpec((2,), tf.int32, name="seed")], autograph=False
-    )
-    def sample(observation, seed):
-        return {"action": policy.action_map(policy.sample(observation, seed))}
+    signatures = {
+        "serving_default": _signature(serve, policy.actor, observation_spec),
+        "sample": _signature(serve, policy.actor, observation_spec, seed_spec),
+    }
+    if policy.recurrent:
+        signatures["initial_state"] = _initial_state(policy.actor)
+    if critic is not None:
+        value_function: keras.Model = critic
 
+        def value(observations, state):
+            values, state = recurrent.step(value_function, observations, state)
+            return {"value": values}, state
+
+        signatures["value"] = _signature(value, critic, observation_spec)
     module = tf.Module()
     # tf.Module does not see Keras 3 variables: what is not tracked would not be saved.
     models = [policy] if critic is None else [policy, critic]
     module.tracked = [v.value for model in models for v in model.variables]
-    module.serve, module.sample = serve, sample
-    signatures = {
-        "serving_default": serve.get_concrete_function(),
-        "sample": sample.get_concrete_function(),
-    }
-    if critic is not None:
-        value_function: keras.Model = critic
-
-        @tf.function(input_signature=[spec], autograph=False)
-        def value(observation):
-            return {"value": value_function(observation, training=False)}
-
-        module.value = value
-        signatures["value"] = value.get_concrete_function()
 
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
@@ -121,10 +122,70 @@ def export_policy(
     return path
 
 
-def _observation_spec(actor: keras.Model) -> tf.TensorSpec:
-    if not getattr(actor, "inputs", None):
+def _signature(function, model, observation_spec, more=None):
+    """The concrete function with one named argument per leaf of the observation and state."""
+    spec = _observation_spec(model) if observation_spec is None else observation_spec
+    states = recurrent.initial_state(model, 1)
+    state_specs = {
+        f"state_{i}": tf.TensorSpec((None, *s.shape[1:]), s.dtype, name=f"state_{i}")
+        for i, s in enumerate(states)
+    }
+    names = {_name(path): path for path in spec} if isinstance(spec, dict) else {}
+    observations = {name: spec[path] for name, path in names.items()} or {"observation": spec}
+    arguments = [*observations, *state_specs, *(more or {})]
+    if len(set(arguments)) < len(arguments) or len(names) < len(spec if names else []):
+        raise ValueError(f"Two arguments of a signature would share a name. Received: {arguments}")
+
+    def call(**tensors):
+        seen = {path: tensors[name] for name, path in names.items()} or tensors["observation"]
+        state = [tensors[name] for name in state_specs]
+        result, state = function(seen, state, **{name: tensors[name] for name in more or {}})
+        return result | {f"state_{i}": s for i, s in enumerate(state)}
+
+    observations = {
+        name: tf.TensorSpec(s.shape, s.dtype, name=name) for name, s in observations.items()
+    }
+    return tf.function(call, autograph=False).get_concrete_function(
+        **observations, **state_specs, **(more or {})
+    )
+
+
+def _initial_state(model):
+    def initial_state(batch_size):
+        return {f"state_{i}": s for i, s in enumerate(model.initial_state(batch_size))}
+
+    return tf.function(initial_state, autograph=False).get_concrete_function(
+        batch_size=tf.TensorSpec((), tf.int32, name="batch_size")
+    )
+
+
+def _name(path: str) -> str:
+    return path.replace("/", "_")
+
+
+def _named(prefix: str, nest: Nest) -> dict[str, Any]:
+    if isinstance(nest, dict):
+        return {f"{prefix}_{_name(path)}": leaf for path, leaf in nest.items()}
+    return {prefix: nest}
+
+
+def _observation_spec(model: keras.Model) -> Nest:
+    """The model's inputs with a free batch size: a spec or {path: spec}."""
+    if isinstance(model, recurrent.Recurrent):
+        spec = _observation_spec(model.encoder)
+        head = _observation_spec(model.head)
+        if isinstance(head, dict) and len(head) > 1:  # more than the features
+            extra = {path: s for path, s in head.items() if path != "features"}
+            return {**spec, **extra}
+        return spec
+    if not getattr(model, "inputs", None):
         raise ValueError(
-            f"A subclassed actor needs the argument observation_spec. Received: actor={actor}"
+            f"A subclassed model needs the argument observation_spec. Received: model={model}"
         )
-    inputs = actor.inputs[0]
-    return tf.TensorSpec((None, *inputs.shape[1:]), inputs.dtype, name="observation")
+
+    def spec(tensor):
+        return tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype)
+
+    if isinstance(model.input, dict):
+        return {path: spec(tensor) for path, tensor in model.input.items()}
+    return spec(model.inputs[0])

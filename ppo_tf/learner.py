@@ -11,7 +11,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ppo_tf import diagnostics, layers, ops
+from ppo_tf import diagnostics, layers, ops, recurrent
+from ppo_tf.batch import Batch, first_states
 from ppo_tf.estimators import GAE
 from ppo_tf.losses import Clip, SquaredError
 from ppo_tf.optimizers import default_optimizer
@@ -50,6 +51,9 @@ class Learner:
         recompute_advantages: whether values and advantages are estimated anew before each epoch.
         reward_scaling: layer from (rewards, done, valid) to rewards, such as
             `layers.RewardScaling`.
+        sequence_length: steps that gradients reach back in models with a memory; must divide the
+            horizon and minibatch_size. Minibatches are of whole sequences then, each started from
+            the state that its first step was reached with.
         target_kl: stops an update's epochs after a gradient step whose minibatch had a mean
             KL(old || new) above it, in nats; None never stops.
         jit_compile: whether XLA compiles the update.
@@ -74,6 +78,7 @@ class Learner:
         standardize_advantages: bool = True,
         recompute_advantages: bool = False,
         reward_scaling: keras.Layer | None = None,
+        sequence_length: int = 32,
         target_kl: float | None = None,
         jit_compile: bool = True,
         seed: int = 0,
@@ -82,6 +87,7 @@ class Learner:
             ("epochs", epochs, 1),
             # One advantage alone, standardised, is 0 and would never teach anything.
             ("minibatch_size", minibatch_size, 2 if standardize_advantages else 1),
+            ("sequence_length", sequence_length, 1),
             ("seed", seed, 0),
         ):
             if value < least:
@@ -110,11 +116,15 @@ class Learner:
         self.standardize_advantages = standardize_advantages
         self.recompute_advantages = recompute_advantages
         self.reward_scaling = reward_scaling
+        self.recurrent = policy.recurrent or recurrent.is_recurrent(critic)
+        self.sequence_length = sequence_length if self.recurrent else 1
         self.target_kl = target_kl
         self.seed = seed
         self.updates = 0  # done so far
         self._metric_names: list[str] = []  # set when the update is traced
         self._models = [policy] if critic is None else [policy, critic]
+        # The memories of policy and critic after the last row of the last trajectory.
+        self._states: list[list[Any]] = [[], []]
         self._trained = _unique(v for m in self._models for v in m.trainable_variables)
         self.optimizer.build(self._trained)
         self._compiled: Callable = tf.function(self._update, jit_compile=jit_compile)
@@ -123,10 +133,17 @@ class Learner:
     def variables(self) -> list[Any]:
         """Everything an update changes: weights, statistics, optimiser, adaptive coefficients."""
         holders = [*self._models, self.optimizer, self.reward_scaling, self.loss]
-        return _unique(v for holder in holders for v in getattr(holder, "variables", ()))
+        found = [v for holder in holders for v in getattr(holder, "variables", ())]
+        return _unique([*found, *self._states[0], *self._states[1]])
 
     def check_batch(self, horizon: int, num_envs: int) -> None:
         """Raises ValueError unless minibatches divide a trajectory of [horizon, num_envs]."""
+        length = self.sequence_length
+        if horizon % length or self.minibatch_size % length:
+            raise ValueError(
+                "sequence_length must divide the horizon and minibatch_size. Received: "
+                f"sequence_length={length}, horizon={horizon}, minibatch_size={self.minibatch_size}"
+            )
         if (horizon * num_envs) % self.minibatch_size:
             raise ValueError(
                 "minibatch_size must divide horizon * num_envs. Received: "
@@ -152,7 +169,7 @@ class Learner:
             NonFiniteError: a metric went NaN or infinite; all variables are as before the call.
         """
         shape = np.shape(trajectory.rewards)
-        for name in ("terminated", "truncated", "valid"):
+        for name in ("terminated", "truncated", "valid", "starts"):
             if np.shape(getattr(trajectory, name)) != shape or len(shape) != 2:
                 raise ValueError(
                     f"rewards and {name} must share one shape [T, B]. Received: rewards of shape "
@@ -161,9 +178,11 @@ class Learner:
         self.check_batch(*shape)
         if self.reward_scaling is not None and not self.reward_scaling.built:
             self.reward_scaling.build(shape)
+        self._build_states(shape[1])
         trajectory = Trajectory(*tf.nest.map_structure(tf.convert_to_tensor, tuple(trajectory)))
-        order = ops.shuffled(self.epochs, math.prod(shape), self.seed, "shuffle", self.updates)
-        order = order.reshape(self.epochs, -1, self.minibatch_size)
+        sequences = math.prod(shape) // self.sequence_length
+        order = ops.shuffled(self.epochs, sequences, self.seed, "shuffle", self.updates)
+        order = order.reshape(self.epochs, -1, self.minibatch_size // self.sequence_length)
         *values, first_bad = self._compiled(trajectory, tf.constant(order)).numpy().tolist()
         metrics = dict(zip(self._metric_names, values, strict=True))
         if first_bad >= 0:
@@ -176,28 +195,55 @@ class Learner:
         # Constant targets leave the explained variance without an answer.
         return {name: None if math.isnan(value) else value for name, value in metrics.items()}
 
+    def _build_states(self, num_envs: int) -> None:
+        """Makes the variables for the memories when the number of environments is known."""
+        if self.recurrent and self._states == [[], []]:
+            for model, states in zip([self.policy, self.critic], self._states, strict=True):
+                for part in recurrent.initial_state(model, num_envs):
+                    states.append(keras.Variable(part, trainable=False, dtype=part.dtype))
+
     def _update(self, trajectory: Trajectory, order: Tensor) -> Tensor:
         """The whole update as one graph; see `update`.
 
         Args:
             trajectory: [T, B].
-            order: int32 [epochs, minibatches, minibatch_size], the samples of each gradient step.
+            order: int32 [epochs, minibatches, n], the sequences of each gradient step.
 
         Returns:
             float [n], the metrics by the order of `_metric_names`; last, the index of the first
             that went bad, or -1.
         """
         before = [tf.identity(v) for v in self.variables]
-        samples = ops.merge_time(trajectory)
         rewards = self._scaled_rewards(trajectory)
-        old_parameters = self.policy.parameters(samples.observations)
-        old_values, advantages, targets = self._estimate(trajectory, rewards)
-        explained = ops.explained_variance(old_values, targets, samples.valid)
+        policy_start, critic_start = [[tf.identity(v) for v in part] for part in self._states]
+        old_parameters, policy_states = self.policy.unroll(
+            trajectory.observations, policy_start, trajectory.starts
+        )
+        old_values, advantages, targets, critic_states = self._estimate(
+            trajectory, rewards, critic_start
+        )
+        explained = ops.explained_variance(old_values, targets, trajectory.valid)
+        length = self.sequence_length
+        batch = Batch(
+            *ops.to_sequences(
+                (
+                    trajectory.observations,
+                    trajectory.actions,
+                    trajectory.valid,
+                    trajectory.starts,
+                    old_parameters,
+                    old_values,
+                    advantages,
+                    targets,
+                ),
+                length,
+            ),
+            first_states(policy_start, policy_states, length),
+            first_states(critic_start, critic_states, length),
+        )
 
-        # Only the shapes of the metrics: XLA drops the computation.
-        like = self._losses(samples, old_parameters, old_values, advantages, targets, order[0, 0])[
-            1
-        ]
+        # Only the shapes of the metrics: the computation is dropped as nothing uses it.
+        like = self._losses(batch.take(order[0, 0]))[1]
         totals = {name: tf.zeros_like(value) for name, value in like.items()}
         totals["gradient_norm"] = tf.constant(0.0)
         metric_names = list(totals)
@@ -206,18 +252,10 @@ class Learner:
 
         # Conditions of the loops instead of `break`, which would make every step a branch.
         while epoch < self.epochs and not stop:
-            if self.recompute_advantages:  # at epoch 0 they come out the same again
-                _, advantages, targets = self._estimate(trajectory, rewards)
+            fresh = self._refreshed(batch, trajectory, rewards, critic_start)
             minibatch = tf.constant(0)
             while minibatch < order.shape[1] and not stop:
-                metrics, kl = self._gradient_step(
-                    samples,
-                    old_parameters,
-                    old_values,
-                    advantages,
-                    targets,
-                    order[epoch, minibatch],
-                )
+                metrics, kl = self._gradient_step(fresh.take(order[epoch, minibatch]))
                 totals = {name: totals[name] + metrics[name] for name in metric_names}
                 first_bad = diagnostics.first_non_finite([metrics[name] for name in metric_names])
                 minibatch += 1
@@ -228,14 +266,19 @@ class Learner:
             epoch += 1
 
         metrics = {name: total / tf.cast(steps, tf.float32) for name, total in totals.items()}
-        old_dist = self.policy.family(**old_parameters)
-        new_dist = self.policy.distribution(samples.observations)
-        metrics.update(
-            diagnostics.policy_change(old_dist, new_dist, samples.actions, samples.valid)
+        new_parameters, _ = self.policy.unroll(
+            trajectory.observations, policy_start, trajectory.starts
         )
+        old_dist = self.policy.family(**ops.merge_time(old_parameters))
+        new_dist = self.policy.family(**ops.merge_time(new_parameters))
+        actions, valid = ops.merge_time((trajectory.actions, trajectory.valid))
+        metrics.update(diagnostics.policy_change(old_dist, new_dist, actions, valid))
         if hasattr(self.loss, "after_update"):
             self.loss.after_update(metrics.get("kl", metrics["kl_k3"]))
-        self._learn_statistics(samples)
+        self._learn_statistics(trajectory)
+        for variables, states in zip(self._states, (policy_states, critic_states), strict=True):
+            for variable, part in zip(variables, states, strict=True):
+                variable.assign(part[-1])
         metrics_bad = diagnostics.first_non_finite(list(metrics.values()))
         first_bad = tf.where(first_bad >= 0, first_bad, metrics_bad)
         good = first_bad < 0
@@ -256,51 +299,66 @@ class Learner:
             rewards = self.reward_scaling(rewards, done, trajectory.valid)
         return tf.where(trajectory.valid, rewards, tf.zeros_like(rewards))
 
-    def _values(self, observations) -> Tensor:
-        """V(s), float [n]."""
+    def _values(self, observations, state, starts) -> tuple[Tensor, list[Tensor]]:
+        """V(s) float [T, B] and the critic's states after each step."""
         if self.critic is None:
-            return tf.zeros(tf.nest.flatten(observations)[0].shape[0])
-        values = self.critic(observations, training=False)
-        if values.shape.rank != 1:
+            return tf.zeros(starts.shape), []
+        values, states = recurrent.unroll(self.critic, observations, state, starts)
+        if values.shape.rank != 2:
+            shape = ", ".join(["n", *map(str, values.shape[2:])])
             raise ValueError(
-                f"The critic must return values of shape [n]. Received: shape {tuple(values.shape)}"
+                f"The critic must return values of shape [n]. Received: values of shape [{shape}]"
             )
-        return values
+        return values, states
 
-    def _estimate(self, trajectory: Trajectory, rewards: Tensor):
-        """Values, advantages and targets, each float [T * B], by the critic's present weights."""
-        shape = trajectory.rewards.shape
-        values = self._values(ops.merge_time(trajectory.observations))
-        next_values = self._values(ops.merge_time(trajectory.next_observations))
+    def _estimate(self, trajectory: Trajectory, rewards: Tensor, state: list[Tensor]):
+        """Values, advantages and targets, each float [T, B], by the critic's present weights; and
+        its states after each step."""
+        values, states = self._values(trajectory.observations, state, trajectory.starts)
+        # V(s') is one step on from the state after s, whether or not s' is the next row.
+        next_values, _ = self._values(
+            tf.nest.map_structure(lambda x: x[None], ops.merge_time(trajectory.next_observations)),
+            ops.merge_time(states),
+            tf.zeros([1, math.prod(rewards.shape)], tf.bool),
+        )
         # Where a row that is no transition follows, the sum must end: as at a truncation.
         cut = tf.concat([~trajectory.valid[1:], tf.zeros_like(trajectory.valid[:1])], axis=0)
         advantages, targets = self.estimator(
             rewards=rewards,
-            values=tf.reshape(values, shape),
-            next_values=tf.reshape(next_values, shape),
+            values=values,
+            next_values=tf.reshape(next_values, rewards.shape),
             terminated=trajectory.terminated,
             truncated=trajectory.truncated | cut,
         )
-        return values, ops.merge_time(advantages), ops.merge_time(targets)
+        return values, advantages, targets, states
 
-    def _losses(self, samples, old_parameters, old_values, advantages, targets, rows):
-        """Total loss, metrics and mean KL(old || new) of the minibatch of samples `rows`."""
-        samples, old_parameters, old_values, advantages, targets = tf.nest.map_structure(
-            lambda x: tf.gather(x, rows), (samples, old_parameters, old_values, advantages, targets)
+    def _refreshed(self, batch: Batch, trajectory: Trajectory, rewards, critic_start) -> Batch:
+        """The batch with the advantages that an epoch wants; at epoch 0 they are the same again."""
+        if not self.recompute_advantages:
+            return batch
+        _, advantages, targets, _ = self._estimate(trajectory, rewards, critic_start)
+        advantages, targets = ops.to_sequences((advantages, targets), self.sequence_length)
+        return batch._replace(advantages=advantages, targets=targets)
+
+    def _losses(self, batch: Batch):
+        """Total loss, metrics and mean KL(old || new) of a minibatch."""
+        new_parameters, _ = self.policy.unroll(batch.observations, batch.policy_state, batch.starts)
+        values, _ = self._values(batch.observations, batch.critic_state, batch.starts)
+        actions, valid, old_parameters, new_parameters, advantages = ops.merge_time(
+            (batch.actions, batch.valid, batch.old_parameters, new_parameters, batch.advantages)
         )
-        valid = samples.valid
         if self.standardize_advantages:
             advantages = ops.standardize(advantages, valid)
-        new_dist = self.policy.distribution(samples.observations)
+        new_dist = self.policy.family(**new_parameters)
         old_dist = self.policy.family(**old_parameters)
         loss, loss_metrics = self.loss(
-            new_dist=new_dist, old_dist=old_dist, actions=samples.actions, advantages=advantages
+            new_dist=new_dist, old_dist=old_dist, actions=actions, advantages=advantages
         )
         policy_loss = ops.masked_mean(loss, valid)
         metrics = {"policy_loss": policy_loss}
         total = policy_loss
         if self.critic is not None:
-            values = self._values(samples.observations)
+            values, old_values, targets = ops.merge_time((values, batch.old_values, batch.targets))
             errors = self.value_loss(values=values, old_values=old_values, targets=targets)
             metrics["value_loss"] = ops.masked_mean(errors, valid)
             total += self.value_coefficient * metrics["value_loss"]
@@ -308,26 +366,26 @@ class Learner:
             metrics[name] = ops.masked_mean(value, valid) if value.shape.rank else value
         kl = tf.constant(0.0)
         if self.target_kl is not None:
-            kl = ops.masked_mean(diagnostics.divergence(old_dist, new_dist, samples.actions), valid)
+            kl = ops.masked_mean(diagnostics.divergence(old_dist, new_dist, actions), valid)
         return total, metrics, kl
 
-    def _gradient_step(self, samples, old_parameters, old_values, advantages, targets, rows):
+    def _gradient_step(self, batch: Batch):
         """One step of the optimiser on one minibatch; returns (metrics, mean KL before the
         step)."""
         with tf.GradientTape() as tape:
-            total, metrics, kl = self._losses(
-                samples, old_parameters, old_values, advantages, targets, rows
-            )
+            total, metrics, kl = self._losses(batch)
         gradients = tape.gradient(total, [v.value for v in self._trained])
         metrics["gradient_norm"] = tf.linalg.global_norm(gradients)
         self.optimizer.apply(gradients, self._trained)
         return metrics, kl
 
-    def _learn_statistics(self, samples: Trajectory) -> None:
+    def _learn_statistics(self, trajectory: Trajectory) -> None:
         """Moves the normalisers by the observations of this update, once."""
-        with layers.learn_statistics(tf.cast(samples.valid, tf.float32)):
-            self.policy.actor(samples.observations, training=False)
-            self._values(samples.observations)
+        observations, valid = ops.merge_time((trajectory.observations, trajectory.valid))
+        with layers.learn_statistics(tf.cast(valid, tf.float32)):
+            recurrent.encode(self.policy.actor, observations)
+            if self.critic is not None:
+                recurrent.encode(self.critic, observations)
 
 
 def _unique(variables) -> list[Any]:

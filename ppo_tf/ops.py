@@ -36,6 +36,25 @@ def merge_time(nest: Nest) -> Nest:
     return tf.nest.map_structure(lambda x: tf.reshape(x, [-1, *x.shape[2:]]), nest)
 
 
+def split_time(nest: Nest, steps: int) -> Nest:
+    """The inverse of `merge_time`: [steps * B, ...] to [steps, B, ...]."""
+    return tf.nest.map_structure(lambda x: tf.reshape(x, [steps, -1, *x.shape[1:]]), nest)
+
+
+def to_sequences(nest: Nest, length: int) -> Nest:
+    """Cuts [T, B, ...] into sequences of `length` steps, time-major: [length, T / length * B, ...].
+
+    Sequence k * B + b holds the steps k * length to (k + 1) * length - 1 of environment b.
+    """
+
+    def cut(x):
+        parts = tf.reshape(x, [x.shape[0] // length, length, *x.shape[1:]])
+        parts = tf.transpose(parts, [1, 0, *range(2, len(parts.shape))])
+        return tf.reshape(parts, [length, -1, *x.shape[2:]])
+
+    return tf.nest.map_structure(cut, nest)
+
+
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
     """Mean of x over the entries where mask is true; 0 where there is none.
 

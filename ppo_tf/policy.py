@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from ppo_tf import recurrent
 from ppo_tf.distributions import Bounds, action_spec
 from ppo_tf.models import Environment, action_space, mlp_actor
 from ppo_tf.types import Distribution, DistributionFamily, Nest, Tensor
@@ -37,6 +38,24 @@ def _check_outputs(outputs: Any, family: DistributionFamily) -> None:
         )
 
 
+def _mode(distribution: Distribution) -> Nest:
+    try:
+        mode = distribution.mode()
+    except NotImplementedError:
+        return distribution.mean()
+    if not any(part.dtype.is_floating for part in tf.nest.flatten(mode)):
+        return mode
+    try:
+        mean = distribution.mean()
+    except NotImplementedError:
+        return mode
+    return tf.nest.map_structure(
+        lambda m, average: tf.where(tf.math.is_nan(m), average, m) if m.dtype.is_floating else m,
+        mode,
+        mean,
+    )
+
+
 @keras.saving.register_keras_serializable("ppo_tf")
 class Policy(keras.Model):
     """What acts: `policy(observations)` is the deterministic action, ready for `env.step`.
@@ -45,7 +64,8 @@ class Policy(keras.Model):
 
     Args:
         actor: keras.Model from observations [B, ...] to {parameter name: [B, ...]}; the names are
-            the distribution's arguments, for instance {"loc", "scale_diag"}.
+            the distribution's arguments, for instance {"loc", "scale_diag"}. With a memory: a
+            `recurrent.Recurrent`.
         family: a class of `tfp.distributions`, or any callable from those parameters to a TFP
             distribution of batch shape [B] (registered with Keras if the policy is to be saved).
         action_map: callable from raw actions [B, ...] to the environment's actions (likewise).
@@ -67,48 +87,74 @@ class Policy(keras.Model):
                 "The actor must be built: start it with a keras.Input, or call it once. "
                 f"Received: {actor}"
             )
-        if getattr(actor, "outputs", None):  # a subclassed model shows its outputs when called
-            _check_outputs(actor.output, family)
+        shown = actor.head if isinstance(actor, recurrent.Recurrent) else actor
+        if getattr(shown, "outputs", None):  # a subclassed model shows its outputs when called
+            _check_outputs(shown.output, family)
         self.actor = actor
         self.family = family
         self.action_map = action_map
         self.built = True  # the actor holds all weights and is built
 
-    def distribution(self, observations: Nest) -> Distribution:
+    @property
+    def recurrent(self) -> bool:
+        """Whether the actor has a memory. If so, `distribution`, `sample`, `mode` and the policy
+        itself take the state as well, and return a pair: what they return else, and the new
+        state."""
+        return recurrent.is_recurrent(self.actor)
+
+    def initial_state(self, batch_size: int) -> list[Tensor]:
+        """The state before an episode, each [batch_size, units]; empty without a memory."""
+        return recurrent.initial_state(self.actor, batch_size)
+
+    def step(self, observations: Nest, state: Sequence[Tensor]) -> tuple[Nest, list[Tensor]]:
+        """One step: (the distribution's parameters by name [B, ...], new state)."""
+        parameters, state = recurrent.step(self.actor, observations, list(state))
+        _check_outputs(parameters, self.family)
+        return parameters, state
+
+    def unroll(
+        self, observations: Nest, state: Sequence[Tensor], starts: Tensor
+    ) -> tuple[Nest, list[Tensor]]:
+        """Whole sequences: (parameters [T, B, ...], states); see `recurrent.Recurrent.unroll`."""
+        parameters, states = recurrent.unroll(self.actor, observations, list(state), starts)
+        _check_outputs(parameters, self.family)
+        return parameters, states
+
+    def draw(self, parameters: Nest, seed: Tensor | None) -> Nest:
+        """Raw actions [B, ...] from the distribution's parameters; without a seed its mode."""
+        distribution = self.family(**parameters)
+        return _mode(distribution) if seed is None else distribution.sample(seed=seed)
+
+    def parameters(self, observations: Nest, state: Sequence[Tensor] = ()) -> Any:
+        """The distribution's parameters by name, as the actor gives them."""
+        return self._result(*self.step(observations, state))
+
+    def distribution(self, observations: Nest, state: Sequence[Tensor] = ()) -> Any:
         """The distribution over raw actions in each state: a TFP distribution of batch shape
         [B]."""
-        return self.family(**self.parameters(observations))
+        parameters, state = self.step(observations, state)
+        return self._result(self.family(**parameters), state)
 
-    def parameters(self, observations: Nest) -> dict[str, Tensor]:
-        """The distribution's parameters by name, as the actor gives them."""
-        parameters = self.actor(observations, training=False)
-        _check_outputs(parameters, self.family)
-        return parameters
-
-    def sample(self, observations: Nest, seed: Tensor) -> Tensor:
+    def sample(self, observations: Nest, seed: Tensor, state: Sequence[Tensor] = ()) -> Any:
         """Raw actions [B, ...] drawn with a stateless seed, int32 [2]."""
-        return self.distribution(observations).sample(seed=seed)
+        parameters, state = self.step(observations, state)
+        return self._result(self.draw(parameters, seed), state)
 
-    def mode(self, observations: Nest) -> Tensor:
+    def mode(self, observations: Nest, state: Sequence[Tensor] = ()) -> Any:
         """The most likely raw actions [B, ...]; the means where the distribution has no mode.
 
         TFP gives NaN for a mode that does not exist, as for a Beta with a concentration of 1.
         """
-        distribution = self.distribution(observations)
-        try:
-            mode = distribution.mode()
-        except NotImplementedError:
-            return distribution.mean()
-        if not mode.dtype.is_floating:
-            return mode
-        try:
-            return tf.where(tf.math.is_nan(mode), distribution.mean(), mode)
-        except NotImplementedError:
-            return mode
+        parameters, state = self.step(observations, state)
+        return self._result(self.draw(parameters, None), state)
 
-    def call(self, observations):
+    def call(self, observations, state=()):
         """Deterministic actions of the environment for observations [B, ...]."""
-        return self.action_map(self.mode(observations))
+        parameters, state = self.step(observations, state)
+        return self._result(self.action_map(self.draw(parameters, None)), state)
+
+    def _result(self, value, state):
+        return (value, state) if self.recurrent else value
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, serialised."""

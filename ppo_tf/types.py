@@ -24,6 +24,7 @@ class Trajectory(NamedTuple):
         terminated: bool [T, B], the episode ended in a terminal state (nothing comes after).
         truncated: bool [T, B], the episode was cut short (the future goes on unseen).
         valid: bool [T, B], False on rows that are no transition, such as an auto-reset.
+        starts: bool [T, B], the row is the first of an episode: whoever has a memory begins anew.
     """
 
     observations: Nest
@@ -33,6 +34,7 @@ class Trajectory(NamedTuple):
     terminated: Tensor
     truncated: Tensor
     valid: Tensor
+    starts: Tensor
 
 
 class Estimator(Protocol):

@@ -55,6 +55,7 @@ def trajectory(envs, policy, horizon=8, num_envs=2, seed=0):
         terminated=terminated & valid,
         truncated=truncated & valid,
         valid=valid,
+        starts=np.concatenate([np.ones((1, num_envs), bool), ~valid[:-1]]),
     )
 
 

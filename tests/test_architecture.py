@@ -13,6 +13,7 @@ FLOORS = {
     "types": 0,
     "ops": 0.5,  # uses the aliases of types
     "spaces": 0.5,
+    "batch": 1,
     "estimators": 1,
     "losses": 1,
     "diagnostics": 1,
@@ -20,6 +21,7 @@ FLOORS = {
     "layers": 1,
     "optimizers": 1,
     "models": 2,
+    "recurrent": 2,
     "policy": 2.5,  # builds its default actor from models
     "learner": 3,
     "envs": 3,

@@ -1,0 +1,55 @@
+"""What the gradient steps of one update draw their minibatches from."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from ppo_tf import ops
+from ppo_tf.types import Nest, Tensor
+
+
+class Batch(NamedTuple):
+    """N sequences of L steps, time-major; L is 1 for models without a memory.
+
+    Attributes:
+        observations, actions, valid, starts: [L, N, ...], as in `Trajectory`.
+        old_parameters: [L, N, ...], of the distribution that acted.
+        old_values: float [L, N], the critic's before the update.
+        advantages, targets: float [L, N].
+        policy_state, critic_state: lists of [N, units], before each sequence's first step; empty
+            without a memory.
+    """
+
+    observations: Nest
+    actions: Nest
+    valid: Tensor
+    starts: Tensor
+    old_parameters: Nest
+    old_values: Tensor
+    advantages: Tensor
+    targets: Tensor
+    policy_state: list[Tensor]
+    critic_state: list[Tensor]
+
+    def take(self, rows: Tensor) -> Batch:
+        """The sequences `rows`, int [n]."""
+        steps = tf.nest.map_structure(lambda x: tf.gather(x, rows, axis=1), self[:-2])
+        states = tf.nest.map_structure(lambda x: tf.gather(x, rows), self[-2:])
+        return Batch(*steps, *states)
+
+
+def first_states(initial: list[Tensor], states: list[Tensor], length: int) -> list[Tensor]:
+    """The states before each sequence that `ops.to_sequences` cuts.
+
+    Args:
+        initial: before the first step, each [B, units].
+        states: after each step, each [T, B, units].
+        length: steps of a sequence.
+
+    Returns:
+        list of [T / length * B, units].
+    """
+    before = [tf.concat([i[None], s[:-1]], 0) for i, s in zip(initial, states, strict=True)]
+    return [ops.merge_time(s[::length]) for s in before]
