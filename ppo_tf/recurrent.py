@@ -47,7 +47,8 @@ class Recurrent(keras.Model):
         Returns:
             (outputs [B, ...], state after this step).
         """
-        output, state = self._step_cell(forward(self.encoder, observations), state)
+        features = _project(self.cell, forward(self.encoder, observations))
+        output, state = _step_projected(self.cell, features, list(state))
         return self._outputs(output, observations), state
 
     def unroll(
@@ -64,22 +65,18 @@ class Recurrent(keras.Model):
             (outputs [T, B, ...], states after each step, each [T, B, units]).
         """
         merged = ops.merge_time(observations)
-        features = ops.split_time(forward(self.encoder, merged), starts.shape[0])
+        projected = _project(self.cell, forward(self.encoder, merged))
+        projected = ops.split_time(projected, starts.shape[0])
 
         def step(carry, now):
-            features, start = now
+            projected, start = now
             state = [tf.where(start[:, None], tf.zeros_like(s), s) for s in carry[1]]
-            return self._step_cell(features, state)
+            return _step_projected(self.cell, projected, state)
 
-        before = tf.zeros((starts.shape[1], self.cell.output_size), features.dtype)
-        output, states = tf.scan(step, (features, starts), initializer=(before, list(state)))
+        before = tf.zeros((starts.shape[1], self.cell.output_size), projected.dtype)
+        output, states = tf.scan(step, (projected, starts), initializer=(before, list(state)))
         outputs = self._outputs(ops.merge_time(output), merged)
         return ops.split_time(outputs, starts.shape[0]), states
-
-    def _step_cell(self, features, state):
-        structure = self.cell.get_initial_state(batch_size=1)
-        output, state = self.cell(features, tf.nest.pack_sequence_as(structure, state))
-        return output, tf.nest.flatten(state)
 
     def _outputs(self, output, observations):
         if isinstance(self.head.input, dict):
@@ -102,6 +99,50 @@ class Recurrent(keras.Model):
                 config[name], custom_objects=custom_objects
             )
         return cls(**config)
+
+
+# What an LSTM or GRU does to its input alone is one matrix product for all steps at once, which is
+# several times as fast as one in each step. Other cells get their input as it is.
+
+
+def _project(cell, inputs: Tensor) -> Tensor:
+    """The cell's input kernel and bias applied to inputs [n, F]: [n, gates * units]."""
+    if not _has_kernels(cell):
+        return inputs
+    projected = inputs @ cell.kernel
+    if not cell.use_bias:
+        return projected
+    return projected + (cell.bias if isinstance(cell, keras.layers.LSTMCell) else cell.bias[0])
+
+
+def _step_projected(cell, projected: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """One step of the cell from its projected input: (output [n, units], new state)."""
+    if not _has_kernels(cell):
+        structure = cell.get_initial_state(batch_size=1)
+        output, state = cell(projected, tf.nest.pack_sequence_as(structure, state))
+        return output, tf.nest.flatten(state)
+    gate, squash = cell.recurrent_activation, cell.activation
+    recurrent = state[0] @ cell.recurrent_kernel
+    if isinstance(cell, keras.layers.LSTMCell):  # Hochreiter and Schmidhuber 1997, forget gate 1999
+        enter, keep, new, leave = tf.split(projected + recurrent, 4, axis=-1)
+        carry = gate(keep) * state[1] + gate(enter) * squash(new)
+        output = gate(leave) * squash(carry)
+        return output, [output, carry]
+    if cell.use_bias:
+        recurrent += cell.bias[1]
+    keep, reset, new = tf.split(projected, 3, axis=-1)  # Cho et al. 2014
+    keep_h, reset_h, new_h = tf.split(recurrent, 3, axis=-1)
+    keep = gate(keep + keep_h)
+    new = squash(new + gate(reset + reset_h) * new_h)
+    output = keep * state[0] + (1.0 - keep) * new
+    return output, [output]
+
+
+def _has_kernels(cell) -> bool:
+    if isinstance(cell, keras.layers.GRUCell):
+        return cell.reset_after and not cell.dropout and not cell.recurrent_dropout
+    lstm = isinstance(cell, keras.layers.LSTMCell)
+    return lstm and not cell.dropout and not cell.recurrent_dropout
 
 
 def forward(model: keras.Model, observations: Nest) -> Nest:
