@@ -11,6 +11,7 @@ probability is 0 (Huang and Ontañón 2022, "A closer look at invalid action mas
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -30,6 +31,12 @@ def is_mask(path: str, mask_key: str | None = MASK_KEY) -> bool:
         mask_key: the key; None: there are no masks.
     """
     return mask_key is not None and (path == mask_key or path.startswith(mask_key + "/"))
+
+
+def mask_paths(observation_space: gymnasium.Space, mask_key: str | None = MASK_KEY) -> list[str]:
+    """The paths of the masks in an observation; a plain observation has none."""
+    leaves = spaces.leaves(observation_space)
+    return [p for p in leaves if is_mask(p, mask_key)] if isinstance(leaves, dict) else []
 
 
 def segment_sizes(action: gymnasium.Space) -> tuple[int, ...]:
@@ -65,15 +72,12 @@ def masked_leaves(
         ValueError: a mask that does not fit its action, of another shape or dtype for instance, or
             has none.
     """
-    observations, actions = spaces.leaves(observation_space), spaces.leaves(action_space)
-    if not isinstance(observations, dict):
-        return {}
+    observations: Any = spaces.leaves(observation_space)
+    actions = spaces.leaves(action_space)
     if not isinstance(actions, dict):
         actions = {"": actions}
     found = {}
-    for path, mask in observations.items():
-        if not is_mask(path, mask_key):
-            continue
+    for path in mask_paths(observation_space, mask_key):
         action_path = path[len(str(mask_key)) + 1 :]
         if action_path not in actions:
             raise ValueError(
@@ -81,7 +85,7 @@ def masked_leaves(
                 f"{path!r} for the action space {action_space}"
                 + (f", whose paths are {list(actions)}" if "" not in actions else "")
             )
-        _check(path, mask, actions[action_path])
+        _check(path, observations[path], actions[action_path])
         found[action_path] = path
     return found
 
@@ -116,14 +120,12 @@ def _check(path: str, mask: gymnasium.Space, action: gymnasium.Space) -> None:
     try:
         sizes = segment_sizes(action)
     except ValueError:
-        raise ValueError(f"Only Discrete and MultiDiscrete actions have a mask. {received}") from None
+        raise ValueError(
+            f"Only Discrete and MultiDiscrete actions have a mask. {received}"
+        ) from None
     is_array = isinstance(mask, gymnasium.spaces.Box | gymnasium.spaces.MultiBinary)
     size = sum(sizes)
-    if (
-        not is_array
-        or mask.shape != (size,)
-        or np.dtype(mask.dtype).name not in _DTYPES
-    ):
+    if not is_array or mask.shape != (size,) or np.dtype(mask.dtype).name not in _DTYPES:
         raise ValueError(
             f"The mask of {action} must be a MultiBinary or a Box of shape ({size},) and dtype "
             f"{', '.join(_DTYPES)}. {received}"
