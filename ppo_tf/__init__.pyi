@@ -1,7 +1,10 @@
 from . import distributions as distributions
 from . import estimators as estimators
+from . import features as features
+from . import image_networks as image_networks
 from . import layers as layers
 from . import losses as losses
+from . import masks as masks
 from . import models as models
 from . import ops as ops
 from . import presets as presets
@@ -23,6 +26,11 @@ from .evaluation import Evaluation as Evaluation
 from .evaluation import evaluate as evaluate
 from .export import check_new_folder as check_new_folder
 from .export import export_policy as export_policy
+from .image_networks import impala_resnet as impala_resnet
+from .image_networks import nature_cnn as nature_cnn
+from .image_networks import small_cnn as small_cnn
+from .layers import ExplorationDirections as ExplorationDirections
+from .layers import MaskLogits as MaskLogits
 from .layers import RewardScaling as RewardScaling
 from .layers import RunningNormalization as RunningNormalization
 from .layers import StateIndependentScale as StateIndependentScale
@@ -35,9 +43,13 @@ from .losses import KLPenalty as KLPenalty
 from .losses import PolicyGradient as PolicyGradient
 from .losses import SquaredError as SquaredError
 from .losses import Sum as Sum
+from .models import actor_head as actor_head
+from .models import critic_head as critic_head
+from .models import encoder as encoder
 from .models import mlp as mlp
 from .models import mlp_actor as mlp_actor
 from .models import mlp_critic as mlp_critic
+from .models import shared_actor_critic as shared_actor_critic
 from .optimizers import default_optimizer as default_optimizer
 from .optimizers import linear_schedule as linear_schedule
 from .policy import Policy as Policy

@@ -1,10 +1,11 @@
-"""Keras layers of reinforcement learning: running statistics and the state-independent scale."""
+"""Keras layers of reinforcement learning: running statistics, scales of exploration, masked logits
+and the inputs of composite observations."""
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -12,6 +13,10 @@ import tensorflow as tf
 
 from ppo_tf import ops
 from ppo_tf.types import Tensor
+
+# The logit of an invalid action: low enough for a probability of exactly 0 in float32, high enough
+# for finite gradients and for 0 * log(0) to be 0 in an entropy or a divergence.
+MASKED_LOGIT = -1e9
 
 _learning: list[tuple[Tensor, set[int]]] = []  # innermost scope of `learn_statistics` last
 
@@ -111,6 +116,98 @@ class StateIndependentScale(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {**super().get_config(), "initial": self.initial}
+
+
+@keras.saving.register_keras_serializable("ppo_tf")
+class ExplorationDirections(keras.layers.Layer):
+    """stop_gradient(x_i) exp(log_scale_ij): how feature i spreads action element j (gSDE).
+
+    The noise of action element j is sum_i x_i W_ij with W_ij ~ N(0, exp(log_scale_ij)^2), of
+    standard deviation sqrt(sum_i directions_ij^2): a function of the state that is smooth in time
+    while W stays (Raffin et al. 2020, arXiv 2005.05719, eq. 3 and 7). The features do not learn
+    from it, as in the authors' code.
+
+    Every scale starts as initial / (0.5 sqrt(F)): the standard deviation is then `initial` for
+    features with a root mean square of 0.5, typical of tanh units.
+
+    Args:
+        size: elements of the action, n.
+        initial: first standard deviation for such features, positive, in raw action units.
+    """
+
+    def __init__(self, size: int, initial: float = 1.0, **kwargs: Any):
+        super().__init__(**kwargs)
+        if size < 1:
+            raise ValueError(f"size must be positive. Received: size={size}")
+        if not initial > 0:
+            raise ValueError(f"initial must be positive. Received: initial={initial}")
+        self.size = size
+        self.initial = initial
+
+    def build(self, input_shape):
+        """Creates the log-scales, one per feature and action element."""
+        start = math.log(self.initial / (0.5 * math.sqrt(input_shape[-1])))
+        self.log_scale = self.add_weight(
+            name="log_scale",
+            shape=(input_shape[-1], self.size),
+            initializer=keras.initializers.Constant(start),
+        )
+
+    def call(self, features):
+        """Returns the directions, float [B, F, n], for features [B, F]."""
+        features = keras.ops.stop_gradient(features)
+        return keras.ops.expand_dims(features, -1) * keras.ops.exp(self.log_scale)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "size": self.size, "initial": self.initial}
+
+
+@keras.saving.register_keras_serializable("ppo_tf")
+class MaskLogits(keras.layers.Layer):
+    """logits where the mask is nonzero, `MASKED_LOGIT` elsewhere: probability 0 of the invalid.
+
+    Source: Huang and Ontañón 2022, "A closer look at invalid action masking in policy gradient
+    algorithms". In a row without a valid category all are equally likely.
+    """
+
+    def call(self, logits, mask):
+        """Masks logits float [B, n] by mask int or bool [B, n]; returns float [B, n]."""
+        if logits.shape[-1] != mask.shape[-1]:  # would broadcast where one of them is 1
+            raise ValueError(
+                "logits and mask must have the same last axis. "
+                f"Received: logits {logits.shape}, mask {mask.shape}"
+            )
+        return keras.ops.where(keras.ops.cast(mask, "bool"), logits, MASKED_LOGIT)
+
+    def compute_output_shape(self, logits_shape, mask_shape):
+        """That of the logits."""
+        return logits_shape
+
+
+@keras.saving.register_keras_serializable("ppo_tf")
+class LeafInput(keras.layers.InputLayer):
+    """An input for one leaf of a composite observation, to be used under its path: `.output`.
+
+    A layer's name can't hold a "/", and Keras warns where the key of an input in a dict is not the
+    tensor's name. Here the tensor is called by its path and the layer may have any name.
+
+    Args:
+        path: of the leaf, the tensor's name.
+        shape: of one observation.
+        dtype: of the observations.
+        name: of the layer.
+    """
+
+    def __init__(self, path: str, shape: Sequence[int], dtype: str, name: str):
+        tensor = keras.KerasTensor((None, *shape), dtype, name=path)
+        super().__init__(input_tensor=tensor, name=name)
+        self.path = path
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        shape = list(self.batch_shape[1:])
+        return {"path": self.path, "shape": shape, "dtype": self.dtype, "name": self.name}
 
 
 @keras.saving.register_keras_serializable("ppo_tf")

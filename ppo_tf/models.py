@@ -1,21 +1,27 @@
 """Functional Keras models for actors and critics: observations in, named distribution parameters
-out."""
+out.
+
+Every model here is an encoder (observations to features), and a head on its features. `mlp_actor`
+and `mlp_critic` join the two in one graph; `encoder`, `actor_head` and `critic_head` give them
+apart, to put something between, such as a recurrent cell. Inputs of a composite observation space
+are dicts {path: array} with the paths of `spaces.leaves` that the model uses, `model.input`'s keys.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import gymnasium
 import keras
-import numpy as np
 
 from ppo_tf.distributions import ActionSpec, action_spec
-from ppo_tf.layers import RunningNormalization, StateIndependentScale
-
-# Gains of the orthogonal initialisation: "The 37 implementation details of PPO", detail 2.
-HIDDEN_GAIN, POLICY_GAIN, VALUE_GAIN = math.sqrt(2.0), 0.01, 1.0
-
+from ppo_tf.features import leaf_inputs
+from ppo_tf.features import observation_features as observation_features
+from ppo_tf.heads import parameter_heads, value_head
+from ppo_tf.initialization import HIDDEN_GAIN, POLICY_GAIN, Seeds, dense
+from ppo_tf.masks import MASK_KEY, mask_paths, masked_leaves
+from ppo_tf.types import Nest, Tensor
 
 Environment = gymnasium.vector.VectorEnv | gymnasium.Env | gymnasium.Space
 
@@ -38,94 +44,99 @@ def action_space(envs: Environment) -> gymnasium.Space:
     return getattr(envs, "single_action_space", None) or envs.action_space
 
 
-class _Seeds:
-    """A new seed for every initializer, from one seed; with None, Keras draws them."""
-
-    def __init__(self, seed: int | None):
-        self._generator = None if seed is None else np.random.default_rng(seed)
-
-    def next(self) -> int | None:
-        return None if self._generator is None else int(self._generator.integers(2**31))
-
-
-def _dense(size, gain, seeds, **kwargs):
-    initializer = keras.initializers.Orthogonal(gain, seed=seeds.next())
-    return keras.layers.Dense(size, kernel_initializer=initializer, **kwargs)
-
-
-def observation_features(space: gymnasium.Space, *, normalize: bool = True):
-    """An input for observations of a space, and the flat float features made of it.
+def encoder(envs: Environment, *, seed: int | None = None, **options: Any) -> keras.Model:
+    """Observations to features: the network of `mlp_actor` and `mlp_critic` without their heads.
 
     Args:
-        space: `Box` of any rank and dtype (flattened), or `Discrete` of any start (one-hot).
-        normalize: whether Box features pass through a `RunningNormalization`.
+        envs: an environment, a vector of them, or a space of observations.
+        seed: of the initialisation; None draws one.
+        options: hidden_sizes, units of the hidden layers, (64, 64) by default and () for none;
+            activation of the hidden layers, a Keras name, "tanh" by default; and
+            normalize, exclude, mask_key, image_network and image_channels of
+            `features.observation_features`.
 
     Returns:
-        (keras.Input named "observation", Keras tensor [B, n]).
+        keras.Model from observations [B, ...] to features float [B, F].
 
     Raises:
-        ValueError: another space.
+        ValueError: a space or an option that is not supported.
     """
-    if isinstance(space, gymnasium.spaces.Discrete):
-        inputs = keras.Input(shape=(), dtype=np.dtype(space.dtype).name, name="observation")
-        return inputs, keras.ops.one_hot(inputs - int(space.start), int(space.n), dtype="float32")
-    if isinstance(space, gymnasium.spaces.Box):
-        inputs = keras.Input(
-            shape=space.shape, dtype=np.dtype(space.dtype).name, name="observation"
-        )
-        features = keras.ops.reshape(
-            keras.ops.cast(inputs, "float32"), (-1, math.prod(space.shape))
-        )
-        return inputs, RunningNormalization(name="normalization")(
-            features
-        ) if normalize else features
-    raise ValueError(
-        "The observation space must be Box or Discrete. "
-        f"Received: {space}; for others, give Policy and Learner your own Keras models"
+    inputs, features = _encode(envs, Seeds(seed), **options)
+    return keras.Model(inputs, features, name="encoder")
+
+
+def actor_head(
+    envs: Environment,
+    feature_size: int,
+    spec: ActionSpec | None = None,
+    *,
+    mask_key: str | None = MASK_KEY,
+    initial_scale: float = 1.0,
+    state_dependent_scale: bool = False,
+    seed: int | None = None,
+) -> keras.Model:
+    """Features to distribution parameters: the head of `mlp_actor`, masks included.
+
+    Args:
+        envs: an environment, a vector of them, or a space of observations without masks.
+        feature_size: of the features, F.
+        spec, mask_key, initial_scale, state_dependent_scale: as in `mlp_actor`.
+        seed: of the initialisation, another one than the encoder's; None draws one.
+
+    Returns:
+        keras.Model from {"features": float [B, F]}, and the masks by their paths in the
+        observation, to the distribution's parameters, nested as `spec.parameters`.
+    """
+    features = keras.Input((feature_size,), name="features")
+    masks = _mask_inputs(envs, mask_key)
+    outputs = _parameters(
+        envs, spec, features, masks, Seeds(seed), initial_scale, state_dependent_scale
     )
+    inputs = _with_masks({"features": features}, masks)
+    return keras.Model(inputs, outputs, name="actor_head")
 
 
-def _hidden(features, hidden_sizes, activation, seeds):
-    for size in hidden_sizes:
-        if size < 1:
-            raise ValueError(
-                f"hidden_sizes must be positive. Received: hidden_sizes={tuple(hidden_sizes)}"
-            )
-        features = _dense(size, HIDDEN_GAIN, seeds, activation=activation)(features)
-    return features
+def critic_head(feature_size: int, *, seed: int | None = None) -> keras.Model:
+    """Features to values: the head of `mlp_critic`.
+
+    Args:
+        feature_size: of the features, F.
+        seed: of the initialisation, another one than the encoder's; None draws one.
+
+    Returns:
+        keras.Model from features float [B, F] to values float [B].
+    """
+    features = keras.Input((feature_size,), name="features")
+    return keras.Model(features, value_head(features, Seeds(seed)), name="critic_head")
 
 
 def mlp(
     envs: Environment,
     outputs: Mapping[str, int],
     *,
-    hidden_sizes: Sequence[int] = (64, 64),
-    activation: str = "tanh",
-    normalize: bool = True,
     gain: float = POLICY_GAIN,
     seed: int | None = None,
     name: str = "mlp",
+    **options: Any,
 ) -> keras.Model:
     """A multilayer perceptron with one linear output per name: the actor of any distribution.
 
     Args:
         envs: an environment, a vector of them, or a space of observations.
         outputs: size of each output's last axis by name, for instance {"logits": 4}.
-        hidden_sizes: units of the hidden layers.
-        activation: of the hidden layers, a Keras name.
-        normalize: whether observations are normalised by running statistics.
         gain: of the outputs' orthogonal initialisation; small, so that training starts from the
             distribution's default whatever the state.
         seed: of the initialisation; None draws one.
         name: of the model.
+        options: of `encoder`, for instance hidden_sizes, activation, normalize, exclude.
 
     Returns:
-        keras.Model from observations [B, ...] to {name: float [B, size]}.
+        keras.Model from observations [B, ...] to {name: float [B, size]}. It applies no
+        invalid-action masks.
     """
-    seeds = _Seeds(seed)
-    inputs, features = observation_features(observation_space(envs), normalize=normalize)
-    features = _hidden(features, hidden_sizes, activation, seeds)
-    heads = {key: _dense(size, gain, seeds, name=key)(features) for key, size in outputs.items()}
+    seeds = Seeds(seed)
+    inputs, features = _encode(envs, seeds, **options)
+    heads = {key: dense(size, gain, seeds, name=key)(features) for key, size in outputs.items()}
     return keras.Model(inputs, heads, name=name)
 
 
@@ -133,65 +144,145 @@ def mlp_actor(
     envs: Environment,
     spec: ActionSpec | None = None,
     *,
-    hidden_sizes: Sequence[int] = (64, 64),
-    activation: str = "tanh",
-    normalize: bool = True,
+    mask_key: str | None = MASK_KEY,
     initial_scale: float = 1.0,
     state_dependent_scale: bool = False,
     seed: int | None = None,
+    **options: Any,
 ) -> keras.Model:
-    """An actor for the distribution that `action_spec` chose: `mlp` with a proper scale.
+    """An actor for the distribution that `action_spec` chose: an `encoder` with the proper head.
+
+    Where the observation has invalid-action masks, they are no features but set the logits of
+    invalid categories to `layers.MASKED_LOGIT`; see `ppo_tf.masks`.
 
     Args:
-        envs: an environment, a vector of them, or a space of observations.
+        envs: an environment, a vector of them, or a space of observations without masks.
         spec: what the action space asks for; by default `action_spec` of the environment's.
-        hidden_sizes, activation, normalize, seed: as in `mlp`.
+        mask_key: key of the invalid-action masks in the observation; None: there are none.
         initial_scale: first standard deviation of a Gaussian, in raw action units.
         state_dependent_scale: whether the standard deviation is a function of the state (softplus
             of an output) instead of a weight of its own.
+        seed: of the initialisation; None draws one.
+        options: of `encoder`, for instance hidden_sizes, activation, normalize, exclude.
 
     Returns:
-        keras.Model from observations [B, ...] to the distribution's parameters by name.
+        keras.Model from observations [B, ...] to the distribution's parameters, nested as
+        `spec.parameters`: by name, or by action path and name.
+
+    Raises:
+        ValueError: a space, a mask or an option that is not supported.
     """
-    spec = action_spec(action_space(envs)) if spec is None else spec
-    if not initial_scale > 0:
-        raise ValueError(f"initial_scale must be positive. Received: initial_scale={initial_scale}")
-    seeds = _Seeds(seed)
-    inputs, features = observation_features(observation_space(envs), normalize=normalize)
-    features = _hidden(features, hidden_sizes, activation, seeds)
-    outputs = {}
-    for key, size in spec.parameters.items():
-        if key != "scale_diag":
-            outputs[key] = _dense(size, POLICY_GAIN, seeds, name=key)(features)
-        elif state_dependent_scale:
-            # softplus(x + shift) is initial_scale at x = 0; the floor keeps the density finite.
-            shift = math.log(math.expm1(initial_scale))
-            raw = _dense(size, POLICY_GAIN, seeds, name=key)(features)
-            outputs[key] = keras.ops.softplus(raw + shift) + 1e-5
-        else:
-            outputs[key] = StateIndependentScale(initial_scale, name=key)(outputs["loc"])
-    return keras.Model(inputs, outputs, name="actor")
+    seeds = Seeds(seed)
+    masks = _mask_inputs(envs, mask_key)
+    inputs, features = _encode(envs, seeds, mask_key=mask_key, **options)
+    outputs = _parameters(envs, spec, features, masks, seeds, initial_scale, state_dependent_scale)
+    return keras.Model(_with_masks(inputs, masks), outputs, name="actor")
 
 
-def mlp_critic(
-    envs: Environment,
-    *,
-    hidden_sizes: Sequence[int] = (64, 64),
-    activation: str = "tanh",
-    normalize: bool = True,
-    seed: int | None = None,
-) -> keras.Model:
-    """A value function: `mlp` with one output.
+def mlp_critic(envs: Environment, *, seed: int | None = None, **options: Any) -> keras.Model:
+    """A value function: an `encoder` with one output.
 
     Args:
         envs: an environment, a vector of them, or a space of observations.
-        hidden_sizes, activation, normalize, seed: as in `mlp`.
+        seed: of the initialisation; None draws one.
+        options: of `encoder`, for instance hidden_sizes, activation, normalize, exclude.
 
     Returns:
         keras.Model from observations [B, ...] to values float [B].
     """
-    seeds = _Seeds(seed)
-    inputs, features = observation_features(observation_space(envs), normalize=normalize)
-    features = _hidden(features, hidden_sizes, activation, seeds)
-    value = _dense(1, VALUE_GAIN, seeds, name="value")(features)
-    return keras.Model(inputs, keras.ops.squeeze(value, -1), name="critic")
+    seeds = Seeds(seed)
+    inputs, features = _encode(envs, seeds, **options)
+    return keras.Model(inputs, value_head(features, seeds), name="critic")
+
+
+def shared_actor_critic(
+    envs: Environment,
+    spec: ActionSpec | None = None,
+    *,
+    mask_key: str | None = MASK_KEY,
+    initial_scale: float = 1.0,
+    state_dependent_scale: bool = False,
+    seed: int | None = None,
+    **options: Any,
+) -> tuple[keras.Model, keras.Model]:
+    """`mlp_actor` and `mlp_critic` with one encoder: the same layers up to the heads.
+
+    Of use where features are costly to learn and to compute, as those of images (Mnih et al. 2016,
+    A3C, section 5). What is excluded is excluded for both.
+
+    Args:
+        envs: an environment, a vector of them, or a space of observations without masks.
+        spec, mask_key, initial_scale, state_dependent_scale, seed, options: as in `mlp_actor`.
+
+    Returns:
+        (actor, critic): as of `mlp_actor` and `mlp_critic`.
+    """
+    seeds = Seeds(seed)
+    masks = _mask_inputs(envs, mask_key)
+    inputs, features = _encode(envs, seeds, mask_key=mask_key, **options)
+    outputs = _parameters(envs, spec, features, masks, seeds, initial_scale, state_dependent_scale)
+    return (
+        keras.Model(_with_masks(inputs, masks), outputs, name="actor"),
+        keras.Model(inputs, value_head(features, seeds), name="critic"),
+    )
+
+
+def _encode(
+    envs: Environment,
+    seeds: Seeds,
+    *,
+    hidden_sizes: Sequence[int] = (64, 64),
+    activation: str = "tanh",
+    **options: Any,
+) -> tuple[Nest, Tensor]:
+    """Inputs and features after the hidden layers; options of `observation_features`."""
+    inputs, features = observation_features(observation_space(envs), seed=seeds, **options)
+    for size in hidden_sizes:
+        if size < 1:
+            raise ValueError(
+                f"hidden_sizes must be positive. Received: hidden_sizes={tuple(hidden_sizes)}"
+            )
+        features = dense(size, HIDDEN_GAIN, seeds, activation=activation)(features)
+    return inputs, features
+
+
+def _mask_inputs(envs: Environment, mask_key: str | None) -> dict[str, tuple[str, Tensor]]:
+    """{path in the observation: (path of the action, input [B, n])} of every mask."""
+    space = observation_space(envs)
+    paths = mask_paths(space, mask_key)
+    if not paths:
+        return {}
+    if isinstance(envs, gymnasium.Space):
+        raise ValueError(
+            "Invalid-action masks need an environment, which knows its action space; with "
+            f"mask_key=None they are features. Received: the space {space} with {paths}"
+        )
+    found = masked_leaves(space, action_space(envs), mask_key)
+    inputs = leaf_inputs(space, paths)
+    return {path: (action, inputs[path]) for action, path in found.items()}
+
+
+def _parameters(
+    envs: Environment,
+    spec: ActionSpec | None,
+    features: Tensor,
+    masks: dict[str, tuple[str, Tensor]],
+    seeds: Seeds,
+    initial_scale: float,
+    state_dependent_scale: bool,
+) -> dict[str, Any]:
+    """The distribution's parameters from features and masks."""
+    spec = action_spec(action_space(envs)) if spec is None else spec
+    return parameter_heads(
+        features,
+        spec.parameters,
+        masks=dict(masks.values()),
+        initial_scale=initial_scale,
+        state_dependent_scale=state_dependent_scale,
+        seeds=seeds,
+    )
+
+
+def _with_masks(inputs: Nest, masks: dict[str, tuple[str, Tensor]]) -> Nest:
+    """A model's inputs and, where there are masks, theirs: both are dicts then."""
+    return {**inputs, **{path: mask for path, (_, mask) in masks.items()}} if masks else inputs

@@ -7,7 +7,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ppo_tf import ops
+from ppo_tf import models, ops
+from ppo_tf.distributions import ActionSpec
+from ppo_tf.initialization import Seeds
+from ppo_tf.masks import MASK_KEY
 from ppo_tf.types import Nest, Tensor
 
 
@@ -99,6 +102,75 @@ class Recurrent(keras.Model):
                 config[name], custom_objects=custom_objects
             )
         return cls(**config)
+
+
+CELLS = {"lstm": keras.layers.LSTMCell, "gru": keras.layers.GRUCell}
+
+
+def recurrent_actor(
+    envs: models.Environment,
+    spec: ActionSpec | None = None,
+    *,
+    cell: str | Any = "lstm",
+    units: int = 64,
+    seed: int | None = None,
+    mask_key: str | None = MASK_KEY,
+    initial_scale: float = 1.0,
+    state_dependent_scale: bool = False,
+    **options: Any,
+) -> Recurrent:
+    """`models.mlp_actor` with a memory between its hidden layers and its head.
+
+    Args:
+        envs, spec, mask_key, initial_scale, state_dependent_scale: as in `models.mlp_actor`.
+        cell: "lstm", "gru" or a Keras cell.
+        units: of the cell, if it is given by its name.
+        seed: of the initialisation; None draws one.
+        options: of `models.encoder`, for instance hidden_sizes.
+
+    Raises:
+        ValueError: an unknown cell; and as `models.mlp_actor`.
+    """
+    seeds = Seeds(seed)
+    encoder = models.encoder(envs, seed=seeds.next(), mask_key=mask_key, **options)
+    cell = _make_cell(cell, units, seeds)
+    head = models.actor_head(
+        envs,
+        cell.output_size,
+        spec,
+        mask_key=mask_key,
+        initial_scale=initial_scale,
+        state_dependent_scale=state_dependent_scale,
+        seed=seeds.next(),
+    )
+    return Recurrent(encoder, cell, head, name="actor")
+
+
+def recurrent_critic(
+    envs: models.Environment,
+    *,
+    cell: str | Any = "lstm",
+    units: int = 64,
+    seed: int | None = None,
+    **options: Any,
+) -> Recurrent:
+    """`models.mlp_critic` with a memory; arguments as of `recurrent_actor`."""
+    seeds = Seeds(seed)
+    encoder = models.encoder(envs, seed=seeds.next(), **options)
+    cell = _make_cell(cell, units, seeds)
+    head = models.critic_head(cell.output_size, seed=seeds.next())
+    return Recurrent(encoder, cell, head, name="critic")
+
+
+def _make_cell(cell: Any, units: int, seeds: Seeds) -> Any:
+    if not isinstance(cell, str):
+        return cell
+    if cell not in CELLS or units < 1:
+        raise ValueError(
+            f"cell must be one of {sorted(CELLS)} or a Keras cell, and units positive. "
+            f"Received: cell={cell!r}, units={units}"
+        )
+    return CELLS[cell](units, seed=seeds.next())
 
 
 # What an LSTM or GRU does to its input alone is one matrix product for all steps at once, which is

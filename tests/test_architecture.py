@@ -13,15 +13,20 @@ FLOORS = {
     "types": 0,
     "ops": 0.5,  # uses the aliases of types
     "spaces": 0.5,
+    "initialization": 0.5,
     "batch": 1,
     "estimators": 1,
     "losses": 1,
     "diagnostics": 1,
     "distributions": 1,
     "layers": 1,
+    "masks": 1,
+    "image_networks": 1,
+    "features": 1.5,  # uses layers, masks and image networks
+    "heads": 1.7,  # names their layers as features does
     "optimizers": 1,
     "models": 2,
-    "recurrent": 2,
+    "recurrent": 2.2,
     "policy": 2.5,  # builds its default actor from models
     "learner": 3,
     "envs": 3,
