@@ -54,6 +54,9 @@ from .optimizers import default_optimizer as default_optimizer
 from .optimizers import linear_schedule as linear_schedule
 from .policy import Policy as Policy
 from .policy import mlp_policy as mlp_policy
+from .recurrent import Recurrent as Recurrent
+from .recurrent import recurrent_actor as recurrent_actor
+from .recurrent import recurrent_critic as recurrent_critic
 from .training import fit as fit
 from .types import Collector as Collector
 from .types import Episode as Episode

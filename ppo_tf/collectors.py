@@ -11,6 +11,7 @@ from gymnasium.vector import AutoresetMode
 
 from ppo_tf import spaces
 from ppo_tf.acting import Engine, make_acting
+from ppo_tf.masks import MASK_KEY, find_empty, masked_leaves, segment_sizes
 from ppo_tf.policy import Policy
 from ppo_tf.types import Episode, Nest, NonFiniteError, Trajectory
 
@@ -28,6 +29,7 @@ class VectorCollector:
         seed: of the actions.
         rollouts: collected before with this seed; the noise of those is not drawn again.
         acting: which engine computes the actions, see `acting.make_acting`.
+        mask_key: key of invalid-action masks in the observations, see `masks`.
 
     Attributes:
         acting: the engine; its `description` says which and why.
@@ -45,6 +47,7 @@ class VectorCollector:
         seed: int = 0,
         rollouts: int = 0,
         acting: Engine = "auto",
+        mask_key: str | None = MASK_KEY,
     ):
         if horizon < 1:
             raise ValueError(f"horizon must be at least 1. Received: horizon={horizon}")
@@ -64,6 +67,13 @@ class VectorCollector:
         self._space = envs.single_observation_space
         self._plain = not isinstance(spaces.leaves(self._space), dict)
         self._plain_actions = not isinstance(spaces.leaves(envs.single_action_space), dict)
+        actions = spaces.leaves(envs.single_action_space)
+        self._masks = [
+            (path, segment_sizes(actions[action] if action else actions))
+            for action, path in masked_leaves(
+                self._space, envs.single_action_space, mask_key
+            ).items()
+        ]
         self._observations: Nest = None
         self._starting = np.ones(self.num_envs, bool)  # the coming step is an episode's first
         self._resetting = np.zeros(self.num_envs, bool)  # NEXT_STEP: the coming step is a reset
@@ -77,6 +87,7 @@ class VectorCollector:
             NonFiniteError: a NaN or infinite reward or observation; names the first one by its
                 environment and step, counted in rows since the first rollout. An observation
                 belongs to the step that acts on it, a reward to the one that earned it.
+            ValueError: an invalid-action mask without a valid action, counted likewise.
         """
         with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and reported so
             return self._collect()
@@ -136,6 +147,7 @@ class VectorCollector:
         if not resets:
             done = terminated | truncated
             valid[0], valid[1:] = ~self._resetting, ~done[:-1]
+        self._check_masks(seen, valid)
         self._starting, self._resetting = starting, resetting
         episodes = self._finished(rewards, terminated | truncated, valid)
         self._rollouts += 1
@@ -150,6 +162,18 @@ class VectorCollector:
             starts,
         )
         return trajectory, episodes
+
+    def _check_masks(self, seen: Nest, valid: np.ndarray) -> None:
+        """Raises ValueError where an agent had no valid action; after the last one it may."""
+        for path, sizes in self._masks:
+            empty = find_empty(seen[path][:-1][valid], sizes)
+            if empty is not None:
+                step, env = np.argwhere(valid)[empty]
+                step += (self._rollouts - self._first_rollout) * self.horizon
+                raise ValueError(
+                    f"environment {env} gave an action mask without a valid action at its step "
+                    f"{step}: observation {path!r}"
+                )
 
     def _flat(self, observations: Any) -> Nest:
         return observations if self._plain else spaces.flatten(self._space, observations)

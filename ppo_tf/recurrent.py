@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ppo_tf import models, ops
+from ppo_tf import cells, models, ops
 from ppo_tf.distributions import ActionSpec
 from ppo_tf.initialization import Seeds
 from ppo_tf.masks import MASK_KEY
@@ -50,8 +50,8 @@ class Recurrent(keras.Model):
         Returns:
             (outputs [B, ...], state after this step).
         """
-        features = _project(self.cell, forward(self.encoder, observations))
-        output, state = _step_projected(self.cell, features, list(state))
+        features = cells.project(self.cell, forward(self.encoder, observations))
+        output, state = cells.step_projected(self.cell, features, list(state))
         return self._outputs(output, observations), state
 
     def unroll(
@@ -68,13 +68,13 @@ class Recurrent(keras.Model):
             (outputs [T, B, ...], states after each step, each [T, B, units]).
         """
         merged = ops.merge_time(observations)
-        projected = _project(self.cell, forward(self.encoder, merged))
+        projected = cells.project(self.cell, forward(self.encoder, merged))
         projected = ops.split_time(projected, starts.shape[0])
 
         def step(carry, now):
             projected, start = now
             state = [tf.where(start[:, None], tf.zeros_like(s), s) for s in carry[1]]
-            return _step_projected(self.cell, projected, state)
+            return cells.step_projected(self.cell, projected, state)
 
         before = tf.zeros((starts.shape[1], self.cell.output_size), projected.dtype)
         output, states = tf.scan(step, (projected, starts), initializer=(before, list(state)))
@@ -104,9 +104,6 @@ class Recurrent(keras.Model):
         return cls(**config)
 
 
-CELLS = {"lstm": keras.layers.LSTMCell, "gru": keras.layers.GRUCell}
-
-
 def recurrent_actor(
     envs: models.Environment,
     spec: ActionSpec | None = None,
@@ -133,7 +130,7 @@ def recurrent_actor(
     """
     seeds = Seeds(seed)
     encoder = models.encoder(envs, seed=seeds.next(), mask_key=mask_key, **options)
-    cell = _make_cell(cell, units, seeds)
+    cell = cells.make_cell(cell, units, seeds)
     head = models.actor_head(
         envs,
         cell.output_size,
@@ -157,64 +154,9 @@ def recurrent_critic(
     """`models.mlp_critic` with a memory; arguments as of `recurrent_actor`."""
     seeds = Seeds(seed)
     encoder = models.encoder(envs, seed=seeds.next(), **options)
-    cell = _make_cell(cell, units, seeds)
+    cell = cells.make_cell(cell, units, seeds)
     head = models.critic_head(cell.output_size, seed=seeds.next())
     return Recurrent(encoder, cell, head, name="critic")
-
-
-def _make_cell(cell: Any, units: int, seeds: Seeds) -> Any:
-    if not isinstance(cell, str):
-        return cell
-    if cell not in CELLS or units < 1:
-        raise ValueError(
-            f"cell must be one of {sorted(CELLS)} or a Keras cell, and units positive. "
-            f"Received: cell={cell!r}, units={units}"
-        )
-    return CELLS[cell](units, seed=seeds.next())
-
-
-# What an LSTM or GRU does to its input alone is one matrix product for all steps at once, which is
-# several times as fast as one in each step. Other cells get their input as it is.
-
-
-def _project(cell, inputs: Tensor) -> Tensor:
-    """The cell's input kernel and bias applied to inputs [n, F]: [n, gates * units]."""
-    if not _has_kernels(cell):
-        return inputs
-    projected = inputs @ cell.kernel
-    if not cell.use_bias:
-        return projected
-    return projected + (cell.bias if isinstance(cell, keras.layers.LSTMCell) else cell.bias[0])
-
-
-def _step_projected(cell, projected: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-    """One step of the cell from its projected input: (output [n, units], new state)."""
-    if not _has_kernels(cell):
-        structure = cell.get_initial_state(batch_size=1)
-        output, state = cell(projected, tf.nest.pack_sequence_as(structure, state))
-        return output, tf.nest.flatten(state)
-    gate, squash = cell.recurrent_activation, cell.activation
-    recurrent = state[0] @ cell.recurrent_kernel
-    if isinstance(cell, keras.layers.LSTMCell):  # Hochreiter and Schmidhuber 1997, forget gate 1999
-        enter, keep, new, leave = tf.split(projected + recurrent, 4, axis=-1)
-        carry = gate(keep) * state[1] + gate(enter) * squash(new)
-        output = gate(leave) * squash(carry)
-        return output, [output, carry]
-    if cell.use_bias:
-        recurrent += cell.bias[1]
-    keep, reset, new = tf.split(projected, 3, axis=-1)  # Cho et al. 2014
-    keep_h, reset_h, new_h = tf.split(recurrent, 3, axis=-1)
-    keep = gate(keep + keep_h)
-    new = squash(new + gate(reset + reset_h) * new_h)
-    output = keep * state[0] + (1.0 - keep) * new
-    return output, [output]
-
-
-def _has_kernels(cell) -> bool:
-    if isinstance(cell, keras.layers.GRUCell):
-        return cell.reset_after and not cell.dropout and not cell.recurrent_dropout
-    lstm = isinstance(cell, keras.layers.LSTMCell)
-    return lstm and not cell.dropout and not cell.recurrent_dropout
 
 
 def forward(model: keras.Model, observations: Nest) -> Nest:

@@ -15,6 +15,7 @@ FLOORS = {
     "spaces": 0.5,
     "initialization": 0.5,
     "batch": 1,
+    "cells": 1,
     "estimators": 1,
     "losses": 1,
     "diagnostics": 1,
