@@ -15,7 +15,7 @@ from typing import Any
 import gymnasium
 import keras
 
-from ppo_tf.distributions import ActionSpec, action_spec
+from ppo_tf.action_specs import ActionSpec, action_spec
 from ppo_tf.features import leaf_inputs
 from ppo_tf.features import observation_features as observation_features
 from ppo_tf.heads import parameter_heads, value_head
@@ -30,7 +30,8 @@ def observation_space(envs: Environment) -> gymnasium.Space:
     """The observation space of one environment; a space is its own."""
     if isinstance(envs, gymnasium.Space):
         return envs
-    return getattr(envs, "single_observation_space", None) or envs.observation_space
+    space = getattr(envs, "single_observation_space", None)
+    return envs.observation_space if space is None else space
 
 
 def action_space(envs: Environment) -> gymnasium.Space:
@@ -41,7 +42,8 @@ def action_space(envs: Environment) -> gymnasium.Space:
     """
     if isinstance(envs, gymnasium.Space):
         raise ValueError(f"An action space needs an environment or an ActionSpec. Received: {envs}")
-    return getattr(envs, "single_action_space", None) or envs.action_space
+    space = getattr(envs, "single_action_space", None)
+    return envs.action_space if space is None else space
 
 
 def encoder(envs: Environment, *, seed: int | None = None, **options: Any) -> keras.Model:

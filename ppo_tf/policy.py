@@ -8,10 +8,10 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from ppo_tf import recurrent
-from ppo_tf.distributions import Bounds, action_spec
+from ppo_tf.action_specs import Continuous, action_spec
+from ppo_tf.distributions import deserialize_family, serialize_family
 from ppo_tf.models import Environment, action_space, mlp_actor
 from ppo_tf.types import Distribution, DistributionFamily, Nest, Tensor
 
@@ -158,13 +158,11 @@ class Policy(keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, serialised."""
-        name = getattr(self.family, "__name__", "")
-        from_tfp = getattr(tfp.distributions, name, None) is self.family
         serialize = keras.saving.serialize_keras_object
         return {
             **super().get_config(),
             "actor": serialize(self.actor),
-            "family": {"tfp": name} if from_tfp else serialize(self.family),
+            "family": serialize_family(self.family),
             "action_map": serialize(self.action_map),
         }
 
@@ -176,25 +174,41 @@ class Policy(keras.Model):
             return keras.saving.deserialize_keras_object(value, custom_objects=custom_objects)
 
         config = dict(config)
-        family = config.pop("family")
-        if "tfp" in family:
-            family = getattr(tfp.distributions, family["tfp"])
-        else:
-            family = deserialize(family)
+        family = deserialize_family(config.pop("family"), custom_objects)
         actor, action_map = deserialize(config.pop("actor")), deserialize(config.pop("action_map"))
         return cls(actor, family, action_map, **config)
 
 
-def mlp_policy(envs: Environment, *, bounds: Bounds = "clip", **options: Any) -> Policy:
+def mlp_policy(
+    envs: Environment,
+    *,
+    continuous: Continuous = "clipped_gaussian",
+    sde_period: int = 4,
+    **options: Any,
+) -> Policy:
     """A policy for an environment's spaces: `mlp_actor` with the distribution of `action_spec`.
 
     Args:
         envs: the environment.
-        bounds: how a Box's bounds are kept: "clip" or "tanh".
+        continuous: the distribution for Boxes, as in `action_spec`.
+        sde_period: likewise.
         options: of `mlp_actor`.
 
     Raises:
         ValueError: a space that is not supported.
     """
-    spec = action_spec(action_space(envs), bounds=bounds)
+    spec = action_spec(action_space(envs), continuous=continuous, sde_period=sde_period)
     return Policy(mlp_actor(envs, spec, **options), spec.family, spec.action_map)
+
+
+def recurrent_policy(
+    envs: Environment,
+    *,
+    continuous: Continuous = "clipped_gaussian",
+    sde_period: int = 4,
+    **options: Any,
+) -> Policy:
+    """`mlp_policy` with a memory: the actor is a `recurrent_actor`, whose options these are."""
+    spec = action_spec(action_space(envs), continuous=continuous, sde_period=sde_period)
+    actor = recurrent.recurrent_actor(envs, spec, **options)
+    return Policy(actor, spec.family, spec.action_map)

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from ppo_tf import cells, models, ops
-from ppo_tf.distributions import ActionSpec
+from ppo_tf.action_specs import ActionSpec
 from ppo_tf.initialization import Seeds
 from ppo_tf.masks import MASK_KEY
 from ppo_tf.types import Nest, Tensor

@@ -2,11 +2,13 @@
 
 from types import SimpleNamespace
 
-import gymnasium
 import numpy as np
 import tensorflow as tf
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 
 import ppo_tf
+from ppo_tf.masks import segment_sizes
+from ppo_tf.spaces import flatten, unflatten
 
 
 def spaces(observation_space, action_space):
@@ -17,23 +19,85 @@ def spaces(observation_space, action_space):
 
 
 def box(*shape):
-    return gymnasium.spaces.Box(-3.0, 3.0, shape)
+    return Box(-3.0, 3.0, shape)
 
 
-def make_policy(envs, **options):
-    return ppo_tf.mlp_policy(envs, hidden_sizes=(8,), seed=1, **options)
+MULTI_DISCRETE = MultiDiscrete([[2, 3], [1, 4]], start=[[0, -1], [5, 2]])
+HYBRID = Dict(
+    {
+        "move": Discrete(3, start=1),
+        "arm": Tuple((Box(-2.0, 2.0, (2,)), MultiDiscrete([2, 3]))),
+        "lamps": MultiBinary(2),
+    }
+)
+NESTED = Dict(
+    {
+        "camera": Box(0, 255, (8, 8, 1), np.uint8),
+        "arm": Tuple((Box(-3.0, 3.0, (2,), np.float64), Discrete(4, start=2))),
+        "switches": MultiBinary(3),
+        "dials": MultiDiscrete([3, 2]),
+    }
+)
 
 
-def make_critic(envs, **options):
-    return ppo_tf.mlp_critic(envs, hidden_sizes=(8,), seed=2, **options)
+def masked(action_space):
+    """An observation space with an invalid-action mask for a Discrete or MultiDiscrete."""
+    size = sum(segment_sizes(action_space))
+    return Dict({"observation": box(3), "action_mask": MultiBinary(size)})
+
+
+def make_policy(envs, *, continuous="clipped_gaussian", cell=None, **options):
+    """A tiny policy, with a memory if a cell is given."""
+    options = {"hidden_sizes": (8,), "seed": 1, **options}
+    if cell is None:
+        return ppo_tf.mlp_policy(envs, continuous=continuous, **options)
+    return ppo_tf.recurrent_policy(envs, continuous=continuous, cell=cell, units=4, **options)
+
+
+def make_critic(envs, *, cell=None, **options):
+    options = {"hidden_sizes": (8,), "seed": 2, **options}
+    if cell is None:
+        return ppo_tf.mlp_critic(envs, **options)
+    return ppo_tf.recurrent_critic(envs, cell=cell, units=4, **options)
 
 
 def observe(space, shape, seed=0):
-    """Observations [*shape, ...] drawn from a space."""
+    """Observations [*shape, ...] drawn from a space, as `spaces.flatten` has them; in a mask the
+    first action of each choice is always valid."""
     space.seed(seed)
     count = int(np.prod(shape))
-    rows = np.stack([space.sample() for _ in range(count)])
-    return rows.reshape(*shape, *rows.shape[1:])
+    rows = [flatten(space, space.sample()) for _ in range(count)]
+
+    def stack(*leaves):
+        leaves = np.stack(leaves)
+        return leaves.reshape(*shape, *leaves.shape[1:])
+
+    observations = tf.nest.map_structure(stack, *rows)
+    if isinstance(observations, dict):
+        for path in observations:
+            if path.startswith("action_mask"):
+                observations[path][...] |= 1 - observations[path].max(-1, keepdims=True)
+                observations[path][..., 0] = 1
+    return observations
+
+
+def merge(nest):
+    """[T, B, ...] to [T * B, ...]."""
+    return tf.nest.map_structure(lambda x: x.reshape(-1, *x.shape[2:]), nest)
+
+
+def contained(space, actions):
+    """Whether each of a batch of flat actions is in the space."""
+    count = len(tf.nest.flatten(actions)[0])
+    each = [tf.nest.map_structure(lambda x, i=i: np.asarray(x[i]), actions) for i in range(count)]
+    return all(space.contains(unflatten(space, action)) for action in each)
+
+
+def assert_close(one, other, **tolerance):
+    """Nests of the same structure with close numbers."""
+    tf.nest.assert_same_structure(one, other)
+    for a, b in zip(tf.nest.flatten(one), tf.nest.flatten(other), strict=True):
+        np.testing.assert_allclose(a, b, **tolerance)
 
 
 def trajectory(envs, policy, horizon=8, num_envs=2, seed=0):
@@ -41,21 +105,26 @@ def trajectory(envs, policy, horizon=8, num_envs=2, seed=0):
     rng = np.random.default_rng(seed)
     shape = (horizon, num_envs)
     observations = observe(envs.single_observation_space, shape, seed)
-    flat = observations.reshape(-1, *observations.shape[2:])
-    actions = policy.sample(tf.constant(flat), np.array([seed, 7], np.int32)).numpy()
     terminated = rng.random(shape) < 0.2
     truncated = (rng.random(shape) < 0.2) & ~terminated
     valid = np.ones(shape, bool)
     valid[1:] = ~(terminated | truncated)[:-1]  # as after an auto-reset of the mode NEXT_STEP
+    starts = np.concatenate([np.ones((1, num_envs), bool), ~valid[:-1]])
+    state = policy.initial_state(num_envs)
+    parameters, _ = policy.unroll(
+        tf.nest.map_structure(tf.constant, observations), state, tf.constant(starts)
+    )
+    merged = tf.nest.map_structure(lambda x: tf.reshape(x, (-1, *x.shape[2:])), parameters)
+    actions = policy.draw(merged, np.array([seed, 7], np.int32))
     return ppo_tf.Trajectory(
         observations=observations,
-        actions=actions.reshape(*shape, *actions.shape[1:]),
+        actions=tf.nest.map_structure(lambda a: a.numpy().reshape(*shape, *a.shape[1:]), actions),
         rewards=rng.normal(size=shape).astype(np.float32) * valid,
         next_observations=observe(envs.single_observation_space, shape, seed + 1),
         terminated=terminated & valid,
         truncated=truncated & valid,
         valid=valid,
-        starts=np.concatenate([np.ones((1, num_envs), bool), ~valid[:-1]]),
+        starts=starts,
     )
 
 

@@ -1,19 +1,19 @@
 """Both ways to act: the same distribution, the present weights, and a choice that says why."""
 
-import gymnasium
 import helpers
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
+from gymnasium.spaces import Box, Discrete, MultiBinary
 
 import ppo_tf
 from ppo_tf import acting
-from ppo_tf.distributions import NOISE
+from ppo_tf.distributions import noise_of
 
-Box, Discrete = gymnasium.spaces.Box, gymnasium.spaces.Discrete
 BATCH = 6
 ENGINES = ("litert", "tensorflow")
+NONE = np.zeros(BATCH, bool)  # no episode starts
 
 
 def environments(observation_space, action_space):
@@ -28,31 +28,79 @@ CASES = {
     "discrete": (DISCRETE, {}),
     "discrete_start": (environments(helpers.box(3), Discrete(4, start=-2)), {}),
     "box_clip": (BOX, {}),
-    "box_tanh": (BOX, {"bounds": "tanh"}),
+    "box_tanh": (BOX, {"continuous": "tanh_gaussian"}),
     "scale_of_the_state": (BOX, {"state_dependent_scale": True}),
     "not_normalized": (BOX, {"normalize": False}),
     "observations_discrete": (environments(Discrete(5, start=3), Discrete(3)), {}),
     "observations_uint8": (environments(Box(0, 255, (2, 2, 3), np.uint8), Discrete(3)), {}),
     "observations_float64": (environments(Box(-1.0, 1.0, (2, 3), np.float64), Discrete(3)), {}),
+    "multi_discrete": (environments(helpers.box(3), helpers.MULTI_DISCRETE), {}),
+    "multi_binary": (environments(helpers.box(3), MultiBinary((2, 2))), {}),
+    "full_covariance": (BOX, {"continuous": "full_covariance"}),
+    "gsde": (BOX, {"continuous": "gsde"}),
+    "hybrid": (environments(helpers.box(3), helpers.HYBRID), {}),
+    "observations_nested": (environments(helpers.NESTED, Discrete(3)), {}),
+    "observations_excluded": (environments(helpers.NESTED, Discrete(3)), {"exclude": ["arm"]}),
+    "image": (environments(Box(0, 255, (3, 16, 16), np.uint8), Discrete(3)), {}),
+    "masked": (environments(helpers.masked(Discrete(3)), Discrete(3)), {}),
 }
+
+
+def away_from_zero(policy):
+    """Moves the weights away from the tiny outputs of the initialisation."""
+    for i, variable in enumerate(policy.actor.variables):
+        if variable.dtype == "float32":
+            change = tf.random.stateless_normal(variable.shape, [i, 2]) ** 2 * 0.3
+            variable.assign(variable + change)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_litert_computes_what_keras_does(name):
     envs, options = CASES[name]
     policy = helpers.make_policy(envs, **options)
-    for variable in policy.actor.variables:  # away from the tiny outputs of the initialisation
-        variable.assign(variable + tf.random.stateless_normal(variable.shape, [1, 2]) ** 2 * 0.3)
+    away_from_zero(policy)
     engine = acting.make_acting(policy, envs, "litert")
     engine.begin(3, seed=1, rollout=0)
-    _, transform = NOISE[policy.family]
+    transform = noise_of(policy.family).from_noise
     for step in range(3):
         observations = helpers.observe(envs.single_observation_space, (BATCH,), seed=step)
-        raw, action = engine(observations, step)
-        expected = transform(policy.parameters(observations), tf.constant(engine._noise[step]))
-        np.testing.assert_allclose(raw, expected, rtol=1e-5, atol=1e-5)
-        np.testing.assert_allclose(action, policy.action_map(expected), rtol=1e-5, atol=1e-5)
-        assert all(envs.single_action_space.contains(a) for a in action)
+        raw, action = engine(observations, step, NONE)
+        expected = transform(policy.parameters(observations), noise_at(policy, engine, step))
+        helpers.assert_close(raw, expected, rtol=1e-4, atol=1e-5)
+        helpers.assert_close(action, policy.action_map(expected), rtol=1e-4, atol=1e-5)
+        assert helpers.contained(envs.single_action_space, action)
+
+
+def noise_at(policy, engine, step):
+    like = engine._draw(np.random.default_rng(0), 1, engine._parameters)
+    return tf.nest.pack_sequence_as(like, [tf.constant(n[step]) for n in engine._noise])
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_memory_is_kept_from_step_to_step_and_emptied_where_episodes_start(cell, engine):
+    policy = helpers.make_policy(DISCRETE, cell=cell)
+    away_from_zero(policy)
+    act = acting.make_acting(policy, DISCRETE, engine)
+    assert act.description.startswith("LiteRT" if engine == "litert" else "TensorFlow")
+    state = policy.initial_state(BATCH)
+    for rollout in range(2):
+        act.begin(3, seed=1, rollout=rollout)
+        for step in range(3):
+            observations = helpers.observe(DISCRETE.single_observation_space, (BATCH,), seed=step)
+            starts = np.arange(BATCH) == step
+            act(observations, step, starts)
+            state = [tf.where(starts[:, None], 0.0, s) for s in state]
+            _, state = policy.step(observations, state)
+            for kept, expected in zip(act._state, state, strict=True):
+                np.testing.assert_allclose(kept, expected, rtol=1e-5, atol=1e-6)
+    assert np.abs(state[0]).max() > 0.01
+
+
+def test_a_policy_for_other_actions_is_refused():
+    policy = helpers.make_policy(DISCRETE)
+    with pytest.raises(ValueError, match=r"actions must be those of Box.*float32\[2\].*int64\[\]"):
+        acting.make_acting(policy, BOX)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -63,7 +111,7 @@ def test_new_weights_act_from_the_next_rollout_on(engine):
     for favourite in (2, 0, 1):
         policy.actor.get_layer("logits").bias.assign(50.0 * tf.one_hot(favourite, 3))
         act.begin(1, seed=0, rollout=0)
-        raw, action = act(observations, 0)
+        raw, action = act(observations, 0, NONE)
         assert raw.tolist() == action.tolist() == [favourite] * BATCH
 
 
@@ -75,7 +123,7 @@ def test_seed_and_rollout_decide_the_draws(engine):
 
     def draws(seed, rollout):
         act.begin(2, seed, rollout)
-        return np.stack([act(observations, step)[0] for step in range(2)])
+        return np.stack([act(observations, step, NONE)[0] for step in range(2)])
 
     first = draws(0, 0)
     np.testing.assert_array_equal(first, draws(0, 0))
@@ -95,7 +143,7 @@ def test_categories_are_drawn_with_their_probabilities(engine):
     steps = 2000
     act.begin(steps, seed=0, rollout=0)
     counts = np.bincount(
-        np.concatenate([act(observations, step)[0] for step in range(steps)]), minlength=3
+        np.concatenate([act(observations, step, NONE)[0] for step in range(steps)]), minlength=3
     )
     expected = steps * BATCH * policy.distribution(observations).probs_parameter()[0].numpy()
     # Two degrees of freedom: the statistic exceeds 13.8 once in 1000.
@@ -109,7 +157,7 @@ def test_gaussian_draws_have_the_cumulative_distribution(engine):
     observations = np.repeat(helpers.observe(BOX.single_observation_space, (1,)), BATCH, axis=0)
     steps = 1000
     act.begin(steps, seed=0, rollout=0)
-    raw = np.concatenate([act(observations, step)[0] for step in range(steps)])
+    raw = np.concatenate([act(observations, step, NONE)[0] for step in range(steps)])
     parameters = policy.parameters(observations)
     marginal = tfp.distributions.Normal(parameters["loc"][0], parameters["scale_diag"][0])
     for element in range(2):
@@ -135,7 +183,7 @@ def test_a_distribution_of_ones_own_takes_the_general_way_and_says_so():
     act = acting.make_acting(beta_policy(), BOX)
     assert act.description == "TensorFlow (its distribution is sampled by TFP)"
     act.begin(1, 0, 0)
-    raw, action = act(helpers.observe(BOX.single_observation_space, (BATCH,)), 0)
+    raw, action = act(helpers.observe(BOX.single_observation_space, (BATCH,)), 0, NONE)
     assert ((raw > 0) & (raw < 1)).all()
     np.testing.assert_allclose(action, 4.0 * raw - 2.0)
 
@@ -157,10 +205,10 @@ def test_without_litert_the_general_way_serves(monkeypatch):
 
 
 def test_a_graph_that_litert_cannot_convert_takes_the_general_way(monkeypatch):
-    def fail(function):
+    def fail(function, arguments):
         raise RuntimeError("no kernel for Erfinv\nand much more")
 
-    monkeypatch.setattr(acting, "_interpreter", fail)
+    monkeypatch.setattr(acting, "_convert", fail)
     act = acting.make_acting(helpers.make_policy(BOX), BOX)
     assert act.description == "TensorFlow (LiteRT can't convert it: no kernel for Erfinv)"
 
