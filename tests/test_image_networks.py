@@ -90,7 +90,7 @@ def features(network, *shape):
 def test_auto_is_nature_where_it_fits():
     assert features("auto", 36, 36, 1).shape == (None, 512)
     assert features("auto", 36, 35, 1).shape == (None, 256)
-    with pytest.raises(ValueError, match="at least 36x36.*Received: 36x35"):
+    with pytest.raises(ValueError, match=r"at least 36x36.*Received: 36x35"):
         features("nature", 36, 35, 1)
 
 
@@ -103,5 +103,5 @@ def test_a_network_of_ones_own():
 
 @pytest.mark.parametrize("network", ["resnet", None, 3])
 def test_a_network_that_is_none_is_refused(network):
-    with pytest.raises(ValueError, match="image_network must be one of.*Received"):
+    with pytest.raises(ValueError, match=r"image_network must be one of.*Received"):
         features(network, 9, 9, 5)
