@@ -171,18 +171,14 @@ class MaskLogits(keras.layers.Layer):
     algorithms". In a row without a valid category all are equally likely.
     """
 
-    def call(self, logits, mask):
-        """Masks logits float [B, n] by mask int or bool [B, n]; returns float [B, n]."""
-        if logits.shape[-1] != mask.shape[-1]:  # would broadcast where one of them is 1
+    def call(self, logits, valid):  # an argument called "mask" would be Keras' own
+        """Masks logits float [B, n] by valid, int or bool [B, n]; returns float [B, n]."""
+        if logits.shape[-1] != valid.shape[-1]:  # would broadcast where one of them is 1
             raise ValueError(
                 "logits and mask must have the same last axis. "
-                f"Received: logits {logits.shape}, mask {mask.shape}"
+                f"Received: logits {logits.shape}, mask {valid.shape}"
             )
-        return keras.ops.where(keras.ops.cast(mask, "bool"), logits, MASKED_LOGIT)
-
-    def compute_output_shape(self, logits_shape, mask_shape):
-        """That of the logits."""
-        return logits_shape
+        return keras.ops.where(keras.ops.cast(valid, "bool"), logits, MASKED_LOGIT)
 
 
 @keras.saving.register_keras_serializable("ppo_tf")
@@ -193,21 +189,21 @@ class LeafInput(keras.layers.InputLayer):
     tensor's name. Here the tensor is called by its path and the layer may have any name.
 
     Args:
-        path: of the leaf, the tensor's name.
+        leaf_path: of the leaf, the tensor's name.
         shape: of one observation.
         dtype: of the observations.
         name: of the layer.
     """
 
-    def __init__(self, path: str, shape: Sequence[int], dtype: str, name: str):
-        tensor = keras.KerasTensor((None, *shape), dtype, name=path)
+    def __init__(self, leaf_path: str, shape: Sequence[int], dtype: str, name: str):
+        tensor = keras.KerasTensor((None, *shape), dtype, name=leaf_path)
         super().__init__(input_tensor=tensor, name=name)
-        self.path = path
+        self.leaf_path = leaf_path
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         shape = list(self.batch_shape[1:])
-        return {"path": self.path, "shape": shape, "dtype": self.dtype, "name": self.name}
+        return {"leaf_path": self.leaf_path, "shape": shape, "dtype": self.dtype, "name": self.name}
 
 
 @keras.saving.register_keras_serializable("ppo_tf")

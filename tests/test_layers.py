@@ -1,17 +1,23 @@
-"""Running statistics, the state-independent scale and reward scaling."""
+"""Running statistics, scales of exploration, masked logits and reward scaling."""
 
 import keras
 import numpy as np
 import pytest
 import reference
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from ppo_tf.layers import (
+    MASKED_LOGIT,
+    ExplorationDirections,
+    MaskLogits,
     RewardScaling,
     RunningNormalization,
     StateIndependentScale,
     learn_statistics,
 )
+
+tfd = tfp.distributions
 
 NAN = float("nan")
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
@@ -310,3 +316,87 @@ def test_reward_scaling_statistics_are_not_trained():
     layer.build((5, 2))
     assert layer.trainable_weights == []
     assert len(layer.non_trainable_weights) == 4
+
+
+def test_directions_are_the_features_times_the_scales():
+    layer, x = ExplorationDirections(2), tf.Variable([[1.0, -2.0, 0.0]])
+    layer.build((None, 3))
+    layer.log_scale.assign(np.log([[1, 2], [3, 4], [5, 6]]))
+    np.testing.assert_allclose(layer(x), [[[1, 2], [-6, -8], [0, 0]]], **TOLERANCE)
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(layer(x))
+    to_scale, to_x = tape.gradient(total, [layer.log_scale.value, x])
+    np.testing.assert_allclose(to_scale, [[1, 2], [-6, -8], [0, 0]], **TOLERANCE)
+    assert to_x is None or not np.any(to_x)
+
+
+@pytest.mark.parametrize("width", [4, 64])
+def test_exploration_starts_at_its_scale_for_typical_features(width):
+    directions = ExplorationDirections(3, 0.3)(np.full((2, width), -0.5, np.float32))
+    deviation = np.sqrt(np.sum(np.square(directions), axis=1))
+    np.testing.assert_allclose(deviation, np.full((2, 3), 0.3), **TOLERANCE)
+
+
+def test_a_saved_model_keeps_its_directions(tmp_path):
+    model = keras.Sequential([keras.Input((3,)), ExplorationDirections(2, 0.5)])
+    model.layers[0].log_scale.assign(np.arange(6.0).reshape(3, 2))
+    model.save(tmp_path / "model.keras")
+    restored = keras.models.load_model(tmp_path / "model.keras")
+    assert (restored.layers[0].size, restored.layers[0].initial) == (2, 0.5)
+    np.testing.assert_array_equal(restored(batch(0)), model(batch(0)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [((0,), "size must be positive.*size=0"), ((2, -1.0), "initial must be.*initial=-1.0")],
+)
+def test_directions_that_can_not_be_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ExplorationDirections(*arguments)
+
+
+LOGITS = np.float32([[0.3, -1.2, 2.0, 0.7], [5.0, 1.0, -3.0, 0.0]])
+OTHERS = np.float32([[1.0, 0.0, -0.5, 2.0], [0.1, 0.2, 0.3, 0.4]])
+VALID = np.array([[1, 0, 1, 1], [0, 1, 0, 1]])
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, bool])
+def test_masked_logits_are_a_categorical_over_the_valid(dtype):
+    layer, mask = MaskLogits(), VALID.astype(dtype)
+    masked, others = (tfd.Categorical(logits=layer(x, mask)) for x in (LOGITS, OTHERS))
+    for row, valid in enumerate(VALID.astype(bool)):
+        subset, other = (tfd.Categorical(logits=x[row][valid]) for x in (LOGITS, OTHERS))
+        probabilities = masked.probs_parameter()[row].numpy()
+        assert not probabilities[~valid].any()  # exactly 0
+        np.testing.assert_allclose(probabilities[valid], subset.probs_parameter(), **TOLERANCE)
+        np.testing.assert_allclose(masked.entropy()[row], subset.entropy(), **TOLERANCE)
+        divergence = masked.kl_divergence(others)[row]
+        np.testing.assert_allclose(divergence, subset.kl_divergence(other), **TOLERANCE)
+        np.testing.assert_allclose(
+            [masked.log_prob(a)[row] for a in np.flatnonzero(valid)],
+            subset.log_prob(np.arange(valid.sum())),
+            **TOLERANCE,
+        )
+
+
+def test_gradients_through_masked_logits_are_finite_and_zero_where_invalid():
+    layer, logits = MaskLogits(), tf.Variable(LOGITS)
+    with tf.GradientTape() as tape:
+        new = tfd.Categorical(logits=layer(logits, VALID))
+        old = tfd.Categorical(logits=layer(OTHERS, VALID))
+        loss = new.log_prob([2, 3]) + new.entropy() + old.kl_divergence(new)
+    gradient = tape.gradient(loss, logits).numpy()
+    assert np.isfinite(gradient).all()
+    assert not gradient[VALID == 0].any()
+    assert (np.abs(gradient[VALID == 1]) > 1e-3).all()
+
+
+def test_a_row_without_a_valid_category_is_uniform():
+    logits = MaskLogits()(LOGITS, np.zeros((2, 4), np.int8))
+    np.testing.assert_allclose(tf.nn.softmax(logits), np.full((2, 4), 0.25), **TOLERANCE)
+    assert float(logits[0, 0]) == MASKED_LOGIT
+
+
+def test_a_mask_of_another_size_is_not_broadcast():
+    with pytest.raises(ValueError, match=r"same last axis.*\(2, 4\).*\(2, 1\)"):
+        MaskLogits()(tf.constant(LOGITS), tf.ones((2, 1), tf.int8))
