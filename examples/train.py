@@ -36,6 +36,8 @@ VALUE_LOSSES = {
     "huber": lambda s: ppo_tf.Huber(),
 }
 
+CONTINUOUS = ["clipped_gaussian", "tanh_gaussian", "beta"]
+CONTINUOUS += ["truncated_normal", "full_covariance", "gsde"]
 
 ENV = flags.DEFINE_string(
     "env", None, "Gymnasium id of the environment, such as Pendulum-v1. Required."
@@ -78,12 +80,19 @@ SETTINGS = {
     "normalize_observations": (bool, "Whether models normalise by running statistics."),
     "hidden_sizes": (tuple, "Units of the hidden layers, comma-separated."),
     "activation": (str, "Of the hidden layers, a Keras name."),
-    "action_bounds": (["clip", "tanh"], "How a Box's bounds are kept."),
+    "image_network": (["auto", "nature", "impala", "small"], "What images go through first."),
+    "shared_trunk": (bool, "Whether actor and critic share all layers but the last."),
+    "cell": (["none", "lstm", "gru"], "Memory behind the hidden layers."),
+    "cell_units": (int, "Units of that memory, count."),
+    "sequence_length": (int, "Steps that gradients reach back in a memory."),
+    "critic_only": (tuple, "Keys of the observation that only the critic sees."),
+    "continuous": (CONTINUOUS, "Distribution of Box actions."),
+    "sde_period": (int, "Steps for which --continuous=gsde holds its noise."),
     "initial_scale": (float, "First standard deviation of a Gaussian, in half action ranges."),
     "state_dependent_scale": (bool, "Whether that deviation is a function of the state."),
     "seed": (int, "Of everything random in the run."),
     "eval_episodes": (int, "Episodes of each evaluation at the end, count."),
-    "jit": (bool, "Whether XLA compiles the update."),
+    "jit": (bool, "Whether XLA compiles the update; by default unless there are images."),
 }
 DEFINE = {
     int: flags.DEFINE_integer,
@@ -98,7 +107,8 @@ def define_settings():
     """Makes a flag of every setting, its help ending in the default."""
     for name, (kind, text) in SETTINGS.items():
         default = DEFAULTS[name]
-        default = ",".join(map(str, default)) if isinstance(default, tuple) else default
+        if isinstance(default, tuple):
+            default = ",".join(map(str, default)) or "none"
         text = f"{text} (default: {default})"
         if isinstance(kind, list):
             flags.DEFINE_enum(name, None, kind, text)
@@ -107,6 +117,42 @@ def define_settings():
 
 
 define_settings()
+
+
+def make_models(envs, s):
+    """The policy and the critic that the settings ask for."""
+    seeds = {"actor": 2 * s["seed"] + 1, "critic": 2 * s["seed"]}
+    network = {
+        "hidden_sizes": s["hidden_sizes"],
+        "activation": s["activation"],
+        "normalize": s["normalize_observations"],
+        "image_network": s["image_network"],
+    }
+    scale = {name: s[name] for name in ("initial_scale", "state_dependent_scale")}
+    memory = {"cell": s["cell"], "units": s["cell_units"]}
+    exclude = {"exclude": s["critic_only"]}
+    spec = ppo_tf.action_spec(
+        envs.single_action_space, continuous=s["continuous"], sde_period=s["sde_period"]
+    )
+    if s["shared_trunk"]:
+        if s["cell"] != "none" or s["critic_only"]:
+            raise ValueError(
+                "shared_trunk goes without cell and critic_only. Received: "
+                f"cell={s['cell']!r}, critic_only={s['critic_only']}"
+            )
+        actor, critic = ppo_tf.shared_actor_critic(
+            envs, spec, seed=seeds["actor"], **network, **scale
+        )
+    elif s["cell"] == "none":
+        actor = ppo_tf.mlp_actor(envs, spec, seed=seeds["actor"], **network, **scale, **exclude)
+        critic = ppo_tf.mlp_critic(envs, seed=seeds["critic"], **network)
+    else:
+        options = {**network, **memory}
+        actor = ppo_tf.recurrent_actor(
+            envs, spec, seed=seeds["actor"], **options, **scale, **exclude
+        )
+        critic = ppo_tf.recurrent_critic(envs, seed=seeds["critic"], **options)
+    return ppo_tf.Policy(actor, spec.family, spec.action_map), critic
 
 
 class Run:
@@ -119,6 +165,8 @@ class Run:
         given = {name: flags.FLAGS[name].value for name in DEFAULTS}
         if given["hidden_sizes"] is not None:
             given["hidden_sizes"] = _sizes(given["hidden_sizes"])
+        if given["critic_only"] is not None:
+            given["critic_only"] = tuple(given["critic_only"])
         self.settings = resolve(self.env_id, given)
         s = self.values = {name: setting.value for name, setting in self.settings.items()}
         if s["eval_episodes"] < 1:
@@ -134,15 +182,7 @@ class Run:
         self.envs = ppo_tf.make_envs(
             self.env_id, s["num_envs"], seed=s["seed"], backend=self.backend
         )
-        self.critic = ppo_tf.mlp_critic(self.envs, seed=2 * s["seed"], **_network(s))
-        self.policy = ppo_tf.mlp_policy(
-            self.envs,
-            bounds=s["action_bounds"],
-            initial_scale=s["initial_scale"],
-            state_dependent_scale=s["state_dependent_scale"],
-            seed=2 * s["seed"] + 1,
-            **_network(s),
-        )
+        self.policy, self.critic = make_models(self.envs, s)
         self.learner = ppo_tf.Learner(
             self.policy,
             self.critic,
@@ -156,6 +196,7 @@ class Run:
             standardize_advantages=s["standardize_advantages"],
             recompute_advantages=s["recompute_advantages"],
             reward_scaling=ppo_tf.RewardScaling(s["gamma"]) if s["scale_rewards"] else None,
+            sequence_length=s["sequence_length"],
             target_kl=s["target_kl"],
             jit_compile=s["jit"],
             seed=s["seed"],
@@ -193,14 +234,6 @@ def _sizes(words):
         raise ValueError(
             f"hidden_sizes must be whole numbers, such as 64,64. Received: {','.join(words)}"
         ) from None
-
-
-def _network(s):
-    return {
-        "hidden_sizes": s["hidden_sizes"],
-        "activation": s["activation"],
-        "normalize": s["normalize_observations"],
-    }
 
 
 def _learning_rate(s):

@@ -56,7 +56,8 @@ class Learner:
             the state that its first step was reached with.
         target_kl: stops an update's epochs after a gradient step whose minibatch had a mean
             KL(old || new) above it, in nats; None never stops.
-        jit_compile: whether XLA compiles the update.
+        jit_compile: whether XLA compiles the update; None: unless there are convolutions, which it
+            makes slower on CPUs.
         seed: of the shuffling, and of whoever acts for this learner.
 
     Raises:
@@ -80,7 +81,7 @@ class Learner:
         reward_scaling: keras.Layer | None = None,
         sequence_length: int = 32,
         target_kl: float | None = None,
-        jit_compile: bool = True,
+        jit_compile: bool | None = None,
         seed: int = 0,
     ):
         for name, value, least in (
@@ -127,6 +128,8 @@ class Learner:
         self._states: list[list[Any]] = [[], []]
         self._trained = _unique(v for m in self._models for v in m.trainable_variables)
         self.optimizer.build(self._trained)
+        if jit_compile is None:
+            jit_compile = not any(_has_convolutions(model) for model in self._models)
         self._compiled: Callable = tf.function(self._update, jit_compile=jit_compile)
 
     @property
@@ -386,6 +389,11 @@ class Learner:
             recurrent.encode(self.policy.actor, observations)
             if self.critic is not None:
                 recurrent.encode(self.critic, observations)
+
+
+def _has_convolutions(model: keras.Model) -> bool:
+    parts = getattr(model, "layers", ())
+    return any(isinstance(p, keras.layers.Conv2D) or _has_convolutions(p) for p in parts)
 
 
 def _unique(variables) -> list[Any]:

@@ -36,12 +36,19 @@ DEFAULTS: dict[str, Any] = {
     "normalize_observations": True,
     "hidden_sizes": (64, 64),
     "activation": "tanh",
-    "action_bounds": "clip",
+    "image_network": "auto",
+    "shared_trunk": False,
+    "cell": "none",
+    "cell_units": 64,
+    "sequence_length": 32,
+    "critic_only": (),
+    "continuous": "clipped_gaussian",
+    "sde_period": 4,
     "initial_scale": 1.0,
     "state_dependent_scale": False,
     "seed": 0,
     "eval_episodes": 100,
-    "jit": True,
+    "jit": None,  # the learner's own choice
 }
 
 PRESETS: dict[str, dict[str, Any]] = {

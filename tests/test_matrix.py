@@ -1,0 +1,245 @@
+"""Everything with everything: action x observation x network x estimator x loss.
+
+The cases are a pairwise cover: every value of each part meets every value of each other part (that
+it can go with) in some case. Each takes two updates; eager and graph must agree, trajectories keep
+the shapes of the spaces, and the exported policy acts as the one in memory, in a process of its own
+without ppo_tf and TFP. `test_conformance.py` holds the same cases of one part each against XLA.
+"""
+
+import itertools
+import random
+import subprocess
+import sys
+
+import helpers
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
+
+import ppo_tf
+from ppo_tf import spaces
+from ppo_tf.masks import segment_sizes
+
+PAIR = Box(-2.0, 2.0, (2,))
+ACTIONS = {
+    "discrete": (Discrete(3, start=-1), "clipped_gaussian"),
+    "multi_discrete": (helpers.MULTI_DISCRETE, "clipped_gaussian"),
+    "multi_binary": (MultiBinary((2, 2)), "clipped_gaussian"),
+    "clipped_gaussian": (PAIR, "clipped_gaussian"),
+    "tanh_gaussian": (PAIR, "tanh_gaussian"),
+    "beta": (PAIR, "beta"),
+    "truncated_normal": (PAIR, "truncated_normal"),
+    "full_covariance": (PAIR, "full_covariance"),
+    "gsde": (PAIR, "gsde"),
+    "hybrid": (helpers.HYBRID, "clipped_gaussian"),
+}
+OBSERVATIONS = {
+    "box": helpers.box(3),
+    "discrete": Discrete(4, start=2),
+    "image_first": Box(0, 255, (3, 8, 8), np.uint8),
+    "nested": helpers.NESTED,
+    "privileged": Dict(seen=helpers.box(2), secret=helpers.box(2)),
+    "goal": Dict(
+        observation=helpers.box(2), achieved_goal=helpers.box(1), desired_goal=helpers.box(1)
+    ),
+    "tuple": Tuple((MultiDiscrete([2, 3]), MultiBinary(2), Box(0, 9, (2,), np.int32))),
+    "masked": None,  # depends on the action
+}
+NETWORKS = ("mlp", "shared", "lstm", "gru")
+ESTIMATORS = {"reward_to_go": ppo_tf.RewardToGo, "n_step": ppo_tf.NStep, "gae": ppo_tf.GAE}
+LOSSES = {
+    "clip": lambda: ppo_tf.Sum([ppo_tf.Clip(), ppo_tf.EntropyBonus(0.01)]),
+    "kl_penalty": lambda: ppo_tf.KLPenalty(1.0, target=0.01),
+    "policy_gradient": ppo_tf.PolicyGradient,
+}
+PARTS = (ACTIONS, OBSERVATIONS, NETWORKS, ESTIMATORS, LOSSES)
+MASKABLE = ("discrete", "multi_discrete", "hybrid")
+
+
+def possible(case):
+    action, observation, network, *_ = case
+    if observation == "masked" and action not in MASKABLE:
+        return False
+    # A trunk that both share can't see what only one may.
+    return not (observation == "privileged" and network == "shared")
+
+
+def cover():
+    """Cases in which every possible pair of two parts' values occurs; greedy, so not the fewest."""
+    everything = [case for case in itertools.product(*PARTS) if possible(case)]
+    random.Random(0).shuffle(everything)
+
+    def pairs(case):
+        return set(itertools.combinations(enumerate(case), 2))
+
+    missing, chosen = set().union(*map(pairs, everything)), []
+    while missing:
+        best = max(everything, key=lambda case: len(pairs(case) & missing))
+        chosen.append(best)
+        missing -= pairs(best)
+    return chosen
+
+
+CASES = cover()
+IDS = ["-".join(case) for case in CASES]
+
+
+def masks_for(space):
+    leaves = spaces.leaves(space)
+    if not isinstance(leaves, dict):
+        return MultiBinary(sum(segment_sizes(leaves)))
+    return Dict(  # as the hybrid space is nested; its other leaves are free
+        move=MultiBinary(sum(segment_sizes(leaves["move"]))),
+        arm=Dict({"1": MultiBinary(sum(segment_sizes(leaves["arm/1"])))}),
+    )
+
+
+def environments(case):
+    space, _ = ACTIONS[case[0]]
+    observation = OBSERVATIONS[case[1]]
+    if observation is None:
+        observation = Dict(observation=helpers.box(3), action_mask=masks_for(space))
+    return helpers.spaces(observation, space)
+
+
+def make_learner(case):
+    action, observation, network, estimator, loss = case
+    envs, continuous = environments(case), ACTIONS[action][1]
+    hidden = {"exclude": ["secret"]} if observation == "privileged" else {}
+    if network == "shared":
+        spec = ppo_tf.action_spec(envs.single_action_space, continuous=continuous)
+        actor, critic = ppo_tf.shared_actor_critic(envs, spec, hidden_sizes=(8,), seed=1)
+        policy = ppo_tf.Policy(actor, spec.family, spec.action_map)
+    else:
+        cell = None if network == "mlp" else network
+        policy = helpers.make_policy(envs, continuous=continuous, cell=cell, **hidden)
+        critic = helpers.make_critic(envs, cell=cell)
+    return envs, ppo_tf.Learner(
+        policy,
+        critic,
+        keras.optimizers.SGD(0.05, global_clipnorm=5.0),
+        ESTIMATORS[estimator](),
+        LOSSES[loss](),
+        epochs=1,
+        minibatch_size=8,
+        sequence_length=2,
+        jit_compile=False,
+    )
+
+
+def two_updates(envs, learner):
+    trajectories = [helpers.trajectory(envs, learner.policy, 4, 4, seed=s) for s in range(2)]
+    return trajectories, [learner.update(trajectory) for trajectory in trajectories]
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Every case after two updates as a graph, trained on first use."""
+    found = {}
+
+    def get(case):
+        if case not in found:
+            envs, learner = make_learner(case)
+            found[case] = envs, learner, *two_updates(envs, learner)
+        return found[case]
+
+    return get
+
+
+@pytest.mark.parametrize("case", CASES, ids=IDS)
+def test_eager_and_graph_agree(case, trained):
+    envs, learner, trajectories, metrics = trained(case)
+    for trajectory in trajectories:
+        for nest, space in (
+            (trajectory.observations, envs.single_observation_space),
+            (trajectory.next_observations, envs.single_observation_space),
+        ):
+            leaves = spaces.leaves(space)
+            tf.nest.assert_same_structure(nest, leaves)
+            for array, leaf in zip(tf.nest.flatten(nest), tf.nest.flatten(leaves), strict=True):
+                assert array.shape == (4, 4, *leaf.shape) and array.dtype == leaf.dtype
+    tf.config.run_functions_eagerly(True)
+    try:
+        _, eager = make_learner(case)
+        _, eager_metrics = two_updates(envs, eager)
+    finally:
+        tf.config.run_functions_eagerly(False)
+    for a, b in zip(helpers.numbers(learner), helpers.numbers(eager), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    for a, b in zip(metrics, eager_metrics, strict=True):
+        assert a.keys() == b.keys() and all(np.isfinite(value) for value in a.values())
+        np.testing.assert_allclose(list(a.values()), list(b.values()), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("case", CASES, ids=IDS)
+def test_the_updated_policy_acts_in_the_space(case, trained):
+    envs, learner, *_ = trained(case)
+    policy, count = learner.policy, 6
+    observations = helpers.observe(envs.single_observation_space, (count,))
+    parameters, _ = policy.step(observations, policy.initial_state(count))
+    for seed in (None, (1, 2)):
+        actions = policy.action_map(policy.draw(parameters, seed))
+        assert helpers.contained(envs.single_action_space, actions)
+
+
+LOADER = """
+import sys
+sys.modules["ppo_tf"] = sys.modules["tensorflow_probability"] = sys.modules["keras"] = None
+import numpy as np, pathlib, tensorflow as tf
+for path in pathlib.Path(sys.argv[1]).glob("*.npz"):
+    signatures = tf.saved_model.load(str(path.with_suffix(""))).signatures
+    inputs = dict(np.load(path))
+    out = {}
+    for name in ("serving_default", "sample", "value"):
+        given = {**inputs, "seed": np.array([1, 2], np.int32)}
+        if "initial_state" in signatures:
+            given |= {k: v.numpy() + 0.1 for k, v in
+                      signatures["initial_state"](batch_size=tf.constant(5)).items()}
+        wanted = signatures[name].structured_input_signature[1]
+        result = signatures[name](**{k: tf.constant(given[k]) for k in wanted})
+        out |= {f"{name}:{k}": v.numpy() for k, v in result.items()}
+    np.savez(path.with_suffix(".out"), **out)
+    path.with_suffix(".out.npz").rename(path.with_suffix(".out"))
+"""
+
+
+def test_exported_policies_act_the_same_without_ppo_tf_and_tfp(trained, tmp_path):
+    for name, case in zip(IDS, CASES, strict=True):
+        envs, learner, *_ = trained(case)
+        ppo_tf.export_policy(learner.policy, tmp_path / name, critic=learner.critic)
+        observations = helpers.observe(envs.single_observation_space, (5,))
+        if not isinstance(observations, dict):
+            observations = {"observation": observations}
+        arrays = {path.replace("/", "_"): leaf for path, leaf in observations.items()}
+        np.savez(tmp_path / f"{name}.npz", **arrays)
+    subprocess.run([sys.executable, "-c", LOADER, str(tmp_path)], check=True, timeout=500)
+    for name, case in zip(IDS, CASES, strict=True):
+        envs, learner, *_ = trained(case)
+        with np.load(tmp_path / f"{name}.out") as out:
+            check_exported(name, envs, learner, out)
+
+
+def check_exported(name, envs, learner, out):
+    policy = learner.policy
+    observations = helpers.observe(envs.single_observation_space, (5,))
+    state = [s + 0.1 for s in policy.initial_state(5)]
+    parameters, after = policy.step(observations, state)
+    for signature, seed in (("serving_default", None), ("sample", (1, 2))):
+        actions = policy.action_map(policy.draw(parameters, seed))
+        named = actions if isinstance(actions, dict) else {"": actions}
+        for path, expected in named.items():
+            key = f"{signature}:action" + (f"_{path.replace('/', '_')}" if path else "")
+            assert out[key].dtype == expected.numpy().dtype, name
+            np.testing.assert_allclose(out[key], expected, rtol=1e-5, atol=1e-5, err_msg=name)
+        for i, expected in enumerate(after):
+            np.testing.assert_allclose(
+                out[f"{signature}:state_{i}"], expected, rtol=1e-5, atol=1e-5, err_msg=name
+            )
+    from ppo_tf.recurrent import initial_state, step
+
+    values, _ = step(
+        learner.critic, observations, [s + 0.1 for s in initial_state(learner.critic, 5)]
+    )
+    np.testing.assert_allclose(out["value:value"], values, rtol=1e-5, atol=1e-5, err_msg=name)
