@@ -132,7 +132,7 @@ class Run:
         if self.backend == "auto":
             self.backend, reason = ppo_tf.choose_backend(self.env_id, s["num_envs"])
         self.envs = ppo_tf.make_envs(
-            self.env_id, s["num_envs"], seed=s["seed"], backend=self.backend
+            self.env_id, s["num_envs"], seed=s["seed"], backend=self.backend, training=True
         )
         self.critic = ppo_tf.mlp_critic(self.envs, seed=2 * s["seed"], **_network(s))
         self.policy = ppo_tf.mlp_policy(
