@@ -131,10 +131,9 @@ class AtariEnvs(gymnasium.vector.VectorEnv):
             actions = actions.astype(np.int32, copy=False)
         observations, rewards, terminated, truncated, info = self._games.step(actions)
         self._over = terminated | truncated
-        done = self._over
         if self._training:
             terminated = terminated | ((info["lives"] < self._lives) & ~truncated)
-            done = terminated | truncated
+        done = terminated | truncated
         self._screens, self._lives, self._info = observations, info["lives"].copy(), info
         if self._resets and done.any():
             info = {**info, "final_obs": observations, "_final_obs": done}

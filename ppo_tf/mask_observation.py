@@ -27,7 +27,7 @@ MASK_KEY = "action_mask"
 _DTYPES = ("bool", "int8", "uint8", "int32", "int64")
 
 
-class MaskObservation(gymnasium.Wrapper):
+class MaskObservation(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):
     """Moves `info["action_mask"]` into the observation: Dict(observation=S, action_mask=mask).
 
     If the observation space S is a Dict already, the mask becomes one more of its keys. The info
@@ -44,7 +44,8 @@ class MaskObservation(gymnasium.Wrapper):
     """
 
     def __init__(self, env: gymnasium.Env):
-        super().__init__(env)
+        gymnasium.utils.RecordConstructorArgs.__init__(self)
+        gymnasium.Wrapper.__init__(self, env)
         inner = env.observation_space
         masks = mask_space(env.action_space)
         if masks is None:
