@@ -180,7 +180,7 @@ class Run:
         if self.backend == "auto":
             self.backend, reason = ppo_tf.choose_backend(self.env_id, s["num_envs"])
         self.envs = ppo_tf.make_envs(
-            self.env_id, s["num_envs"], seed=s["seed"], backend=self.backend
+            self.env_id, s["num_envs"], seed=s["seed"], backend=self.backend, training=True
         )
         self.policy, self.critic = make_models(self.envs, s)
         self.learner = ppo_tf.Learner(

@@ -6,19 +6,21 @@ import difflib
 import importlib
 import importlib.util
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from ppo_tf import ops
+from ppo_tf.atari import AtariEnvs, is_atari
 from ppo_tf.envpool_envs import EnvPoolEnvs
+from ppo_tf.mask_observation import MASK_KEY, MaskObservation, has_mask
 
 BACKENDS = ("auto", "sync", "async", "vector", "envpool")
 
 # Packages of an environment's entry point, and the extra of ppo_tf that brings what they need.
-_EXTRAS = {"mujoco": "mujoco", "box2d": "box2d"}
+_EXTRAS = {"mujoco": "mujoco", "box2d": "box2d", "ale_py": "atari"}
 
 # From so many environments on a batch at once is faster than one after the other; measured on 2
 # cores, see BUILD_NOTES.md. MuJoCo's steps are long enough to fill EnvPool's threads with fewer.
@@ -32,22 +34,34 @@ def make_envs(
     seed: int = 0,
     backend: str = "auto",
     autoreset_mode: AutoresetMode = AutoresetMode.SAME_STEP,
+    action_mask: bool | Literal["auto"] = "auto",
+    training: bool = False,
     **kwargs: Any,
 ) -> gymnasium.vector.VectorEnv:
     """Makes a vector of environments and seeds it, so that `reset()` starts a reproducible run.
 
     Args:
-        env_id: of Gymnasium's registry; "module:Name-v0" imports the module first.
+        env_id: of Gymnasium's registry; "module:Name-v0" imports the module first. Atari games
+            (ALE/Pong-v5, PongNoFrameskip-v4) come with their usual preprocessing, see `atari`.
         num_envs: environments side by side.
         seed: of the environments, each of which gets its own stream.
         backend: "sync" steps them in turn, "async" each in a process of its own, "vector" is the
             environment's own vector class, "envpool" is EnvPool's C++ version of it; "auto" takes
-            the fastest that is there, see `choose_backend`.
-        autoreset_mode: how "sync" and "async" start the next episode; see gymnasium.vector.
+            the fastest that is there, see `choose_backend`. Atari games always have the ALE's own
+            vector class.
+        autoreset_mode: how "sync", "async" and Atari games start the next episode; see
+            gymnasium.vector.
+        action_mask: whether info["action_mask"] becomes part of the observation, see
+            `mask_observation`; "auto": if an environment made and reset to see has it. Needs "sync"
+            or "async".
+        training: whether an Atari game's episodes end with a life and its rewards are clipped,
+            which helps learning; else they are whole games and scores. Other environments have no
+            such difference.
         kwargs: of the environment, for instance render_mode.
 
     Raises:
-        ValueError: an argument out of range, an unknown environment (near names are suggested).
+        ValueError: an argument out of range, an unknown environment (near names are suggested),
+            action_mask=True for a back end or an action space without masks.
         ImportError: a package that the environment needs is not installed.
     """
     if num_envs < 1:
@@ -57,43 +71,66 @@ def make_envs(
         raise ValueError(f"backend must be one of {BACKENDS}. Received: backend={backend!r}")
     spec = _find_spec(env_id)
     if backend == "auto":
-        backend, _ = choose_backend(env_id, num_envs, **kwargs)
+        backend, _ = choose_backend(env_id, num_envs, action_mask=action_mask, **kwargs)
+    if action_mask is True and (is_atari(spec) or backend not in ("sync", "async")):
+        raise ValueError(
+            "action_mask=True needs environments one by one, of backend 'sync' or 'async'. "
+            f"Received: env={env_id!r}, backend={backend!r}"
+        )
+    if is_atari(spec) and backend not in ("sync", "vector"):
+        raise ValueError(f"Atari games have the backend 'vector' only. Received: {backend!r}")
     if backend == "envpool":
         if kwargs:
             raise ValueError(f"backend='envpool' takes no further arguments. Received: {kwargs}")
         return EnvPoolEnvs(spec.id, num_envs, seeds)
-    if backend == "vector":
-        if spec.vector_entry_point is None:
-            raise ValueError(f"backend='vector' needs a vector class of {env_id}, which has none.")
-        mode, vector_kwargs = "vector_entry_point", {}
-    else:
-        mode = "async" if backend == "async" else "sync"
-        vector_kwargs = {"autoreset_mode": autoreset_mode}
+    if backend == "vector" and not is_atari(spec) and spec.vector_entry_point is None:
+        raise ValueError(f"backend='vector' needs a vector class of {env_id}, which has none.")
     try:
-        envs = gymnasium.make_vec(
-            spec, num_envs, vectorization_mode=mode, vector_kwargs=vector_kwargs, **kwargs
-        )
+        if is_atari(spec):
+            envs: gymnasium.vector.VectorEnv = AtariEnvs(
+                spec, num_envs, training=training, autoreset_mode=autoreset_mode, **kwargs
+            )
+        elif backend == "vector":
+            envs = gymnasium.make_vec(spec, num_envs, "vector_entry_point", **kwargs)
+        else:
+            masked = _tells_masks(spec, kwargs) if action_mask == "auto" else action_mask
+            wrappers = [MaskObservation] if masked else []
+            modes = {"autoreset_mode": autoreset_mode}
+            envs = gymnasium.make_vec(spec, num_envs, backend, modes, wrappers, **kwargs)
         reset(envs, seeds)
     except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
         raise ImportError(_missing_package(env_id, spec, kwargs, error)) from error
     return envs
 
 
-def choose_backend(env_id: str, num_envs: int, **kwargs: Any) -> tuple[str, str]:
+def choose_backend(
+    env_id: str,
+    num_envs: int,
+    *,
+    action_mask: bool | Literal["auto"] = "auto",
+    **kwargs: Any,
+) -> tuple[str, str]:
     """What `make_envs` takes for backend="auto", and why.
 
-    The environment's own vector class, which computes all at once; else EnvPool, where it is
-    installed and has the environment; each from as many environments on as make it pay; else
-    "sync".
+    "sync" for environments with action masks, whose info no other passes on in order. Else the
+    environment's own vector class, which computes all at once; else EnvPool, where it is installed
+    and has the environment; each from as many environments on as make it pay; else "sync".
     The rule is fixed, not timed: a run must not depend on how busy the machine was.
 
     Args:
-        env_id, num_envs, kwargs: as `make_envs` takes them.
+        env_id, num_envs, action_mask, kwargs: as `make_envs` takes them.
 
     Returns:
         (backend, reason).
     """
     spec = _find_spec(env_id)
+    if is_atari(spec):
+        return "vector", "Atari games have the ALE's own vector class"
+    try:
+        if action_mask is True or (action_mask == "auto" and _tells_masks(spec, kwargs)):
+            return "sync", f"vector classes and EnvPool do not carry info[{MASK_KEY!r}]"
+    except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
+        raise ImportError(_missing_package(env_id, spec, kwargs, error)) from error
     if kwargs:
         return "sync", "the environment gets arguments of its own"
     if spec.vector_entry_point is not None:
@@ -125,7 +162,8 @@ def reset(
         mask: bool [B], which environments to reset, in auto-reset mode DISABLED; None: all.
     """
     one_each = isinstance(
-        envs, gymnasium.vector.SyncVectorEnv | gymnasium.vector.AsyncVectorEnv | EnvPoolEnvs
+        envs,
+        gymnasium.vector.SyncVectorEnv | gymnasium.vector.AsyncVectorEnv | EnvPoolEnvs | AtariEnvs,
     )
     seed: Any = list(seeds) if one_each else seeds[0]
     observations, _ = envs.reset(seed=seed, options=None if mask is None else {"reset_mask": mask})
@@ -139,11 +177,15 @@ def environment_seeds(seed: int, count: int, purpose: str = "environments") -> l
 
 def _find_spec(env_id: str) -> gymnasium.envs.registration.EnvSpec:
     module, _, name = env_id.rpartition(":")
+    if not module and (name.startswith("ALE/") or "NoFrameskip-v" in name):
+        module = "ale_py"  # registers its games when imported
     try:
         if module:
             importlib.import_module(module)
         return gymnasium.spec(name)
     except ImportError as error:
+        if module == "ale_py":
+            raise ImportError(f"{env_id} needs the extra {_install('atari')}") from error
         raise ImportError(f"The module of env={env_id!r} cannot be imported: {error}") from error
     except gymnasium.error.Error as error:
         near = _near_names(name)
@@ -162,5 +204,21 @@ def _missing_package(env_id, spec, kwargs, error) -> str:
     if "pygame" in str(error) and kwargs.get("render_mode"):
         extras = ["render"]
     if extras:
-        return f"{env_id} needs the extra {extras[0]!r}: pip install 'ppo_tf[{extras[0]}]'"
+        return f"{env_id} needs the extra {_install(extras[0])}"
     return f"{env_id} needs a package that is not installed: {error}"
+
+
+def _install(extra: str) -> str:
+    return f"{extra!r}: pip install 'ppo_tf[{extra}]'"
+
+
+def _tells_masks(spec: gymnasium.envs.registration.EnvSpec, kwargs: dict[str, Any]) -> bool:
+    """Whether an environment tells masks, by making one."""
+    if spec.entry_point is None:
+        return False
+    quiet = {name: value for name, value in kwargs.items() if name != "render_mode"}  # no window
+    env = gymnasium.make(spec, **quiet)
+    try:
+        return has_mask(env)
+    finally:
+        env.close()

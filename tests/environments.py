@@ -6,6 +6,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import probe_environments
 
 COUNTING = "ppo_tf_tests/Counting-v0"
 NAN_REWARD = "ppo_tf_tests/NaNReward-v0"
@@ -29,6 +30,7 @@ def register() -> None:
     }.items():
         if name not in gymnasium.registry:
             gymnasium.register(name, entry_point, disable_env_checker=True)
+    probe_environments.register()
 
 
 class Counting(gymnasium.Env):

@@ -37,6 +37,8 @@ FLOORS = {
     "acting": 3,
     "collectors": 3.5,  # acts
     "envpool_envs": 2.5,
+    "atari": 2.5,
+    "mask_observation": 2.5,
     "export": 3,
     "evaluation": 4,
     "callbacks": 4,

@@ -1,0 +1,153 @@
+"""Atari games by the Arcade Learning Environment's own vector class, with its preprocessing.
+
+What the agent sees is Machado et al. 2018's (arXiv 1709.06009) and Mnih et al. 2015's: every action
+is held for 4 frames, of the last two the brighter pixels are taken, grey, 84 x 84, the last 4 such
+images stacked; a game starts with 1 to 30 frames of no action, and with the fire button where the
+game has one. It equals Gymnasium's AtariPreprocessing and FrameStackObservation pixel by pixel.
+
+Ids say how sticky the actions are: "ALE/Breakout-v5" repeats the previous action with probability
+0.25 (Machado et al.), "BreakoutNoFrameskip-v4" never does, as in the papers of DQN and PPO.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+
+MODES = (AutoresetMode.SAME_STEP, AutoresetMode.DISABLED)
+
+_RENDER_SCALE = 4  # screen pixels per pixel of the observation
+
+
+def is_atari(spec: EnvSpec) -> bool:
+    """Whether `AtariEnvs` makes the environment: ids ALE/Game-v5 and GameNoFrameskip-v4.
+
+    The other ids of the ALE skip a random number of frames; they stay as they are.
+    """
+    from_ale = str(spec.entry_point).startswith("ale_py.")
+    return from_ale and isinstance(spec.kwargs.get("frameskip"), int)
+
+
+class AtariEnvs(gymnasium.vector.VectorEnv):
+    """Games side by side, stepped by threads. Observations: uint8 [B, 4, 84, 84], 0 to 255.
+
+    Args:
+        spec: of the game, see `is_atari`.
+        num_envs: games side by side.
+        training: whether a lost life counts as termination while the game goes on (Mnih et al.
+            2015), and each reward is clipped to -1, 0 or 1, so that games have one scale. Without,
+            episodes are whole games and rewards are the game's own: what scores are reported of.
+        autoreset_mode: SAME_STEP or DISABLED.
+        render_mode: None, or "rgb_array": `render` gives what the agent sees last.
+        kwargs: of ale_py.vector_env.AtariVectorEnv, in place of the id's and the above; for
+            instance repeat_action_probability, noop_max, full_action_space.
+
+    Raises:
+        ValueError: an auto-reset or render mode that is not there.
+    """
+
+    def __init__(
+        self,
+        spec: EnvSpec,
+        num_envs: int,
+        *,
+        training: bool = False,
+        autoreset_mode: AutoresetMode = AutoresetMode.SAME_STEP,
+        render_mode: str | None = None,
+        **kwargs: Any,
+    ):
+        from ale_py.vector_env import AtariVectorEnv
+
+        if autoreset_mode not in MODES:
+            raise ValueError(
+                f"autoreset_mode of an Atari game must be one of {[str(mode) for mode in MODES]}. "
+                f"Received: autoreset_mode={autoreset_mode}"
+            )
+        if render_mode not in (None, "rgb_array"):
+            raise ValueError(
+                f"render_mode must be None or 'rgb_array'. Received: render_mode={render_mode!r}"
+            )
+        settings = {"reward_clipping": training, **spec.kwargs, "frameskip": 4, **kwargs}
+        # Its mode NEXT_STEP leaves a game that is over alone until the next step, time enough to
+        # reset it here. In its SAME_STEP the final observation of a life is not the one seen last.
+        self._games = AtariVectorEnv(
+            num_envs=num_envs, autoreset_mode=AutoresetMode.NEXT_STEP, **settings
+        )
+        self.spec = spec
+        self.num_envs = num_envs
+        self.single_observation_space = self._games.single_observation_space
+        self.single_action_space = self._games.single_action_space
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.render_mode = render_mode
+        self.metadata = {
+            "autoreset_mode": autoreset_mode,
+            "render_modes": ["rgb_array"],
+            "render_fps": 15,  # 60 frames per second, every fourth of which is seen
+        }
+        self._training = training
+        self._resets = autoreset_mode is AutoresetMode.SAME_STEP
+        self._over = np.ones(num_envs, bool)  # the game, not only a life
+        self._lives = np.zeros(num_envs, np.int32)
+        self._screens: np.ndarray = np.zeros((num_envs, 4, 84, 84), np.uint8)
+        self._info: dict[str, Any] = {}
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Starts new episodes. After a lost life that is the same game going on, unless seeded.
+
+        Args:
+            seed: of all games, or one per game (None: the game keeps its stream).
+            options: {"reset_mask": bool [B]} resets some games only.
+        """
+        mask = (options or {}).get("reset_mask")
+        chosen = np.ones(self.num_envs, bool) if mask is None else mask
+        seeds = range(seed, seed + self.num_envs) if isinstance(seed, int) else seed
+        words = np.full(self.num_envs, -1) if seeds is None else _words(seeds)
+        if mask is not None:  # a full reset always starts new games
+            chosen = chosen & (self._over | (words >= 0))
+        if chosen.any():
+            observations, info = self._games.reset(
+                seed=words[chosen], options={"reset_mask": chosen}
+            )
+            self._screens, self._lives, self._info = observations, info["lives"].copy(), info
+            self._over[chosen] = False
+        return self._screens, self._info
+
+    def step(self, actions: np.ndarray):
+        """As Gymnasium's; the info has "lives" and the frames played of the game, both int [B]."""
+        actions = np.asarray(actions)
+        if actions.dtype.kind == "i":
+            actions = actions.astype(np.int32, copy=False)
+        observations, rewards, terminated, truncated, info = self._games.step(actions)
+        self._over = terminated | truncated
+        if self._training:
+            terminated = terminated | ((info["lives"] < self._lives) & ~truncated)
+        done = terminated | truncated
+        self._screens, self._lives, self._info = observations, info["lives"].copy(), info
+        if self._resets and done.any():
+            info = {**info, "final_obs": observations, "_final_obs": done}
+            observations, _ = self.reset(options={"reset_mask": done})
+        return observations, rewards.astype(np.float64), terminated, truncated, info
+
+    def render(self) -> tuple[np.ndarray, ...] | None:
+        """Images uint8 [336, 336, 3], one per game; None without render_mode."""
+        if self.render_mode is None:
+            return None
+        grey = self._screens[:, -1]
+        large = grey.repeat(_RENDER_SCALE, axis=1).repeat(_RENDER_SCALE, axis=2)
+        return tuple(np.stack([image] * 3, axis=-1) for image in large)
+
+
+def _words(seeds: Sequence[int | None]) -> np.ndarray:
+    return np.array([-1 if seed is None else seed for seed in seeds])

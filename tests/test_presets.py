@@ -1,0 +1,39 @@
+"""Settings by environment, by family, and by default."""
+
+import pytest
+
+from ppo_tf.presets import DEFAULTS, FAMILIES, PRESETS, preset_of, resolve
+
+
+def test_an_environment_without_a_preset_has_none():
+    assert preset_of("Unknown-v0") == {}
+    assert {setting.source for setting in resolve("Unknown-v0", {}).values()} == {"default"}
+
+
+def test_an_environments_own_settings_come_before_its_familys():
+    family = next(settings for ids, settings in FAMILIES.items() if "Swimmer-v5" in ids)
+    assert preset_of("Swimmer-v5") == {**family, "gamma": 0.9999}
+    assert preset_of("Hopper-v5") == family
+
+
+@pytest.mark.parametrize("env_id", ["ALE/Pong-v5", "ale_py:ALE/MsPacman-v5", "PongNoFrameskip-v4"])
+def test_atari_games_are_one_family(env_id):
+    settings = resolve(env_id, {"clip_epsilon": 0.2})
+    assert settings["horizon"] == (128, "preset")
+    assert settings["clip_epsilon"] == (0.2, "flag")
+    assert settings["scale_rewards"] == (False, "preset")
+
+
+def test_games_of_other_ids_are_not_atari():
+    assert preset_of("Pong-v0") == {}
+
+
+@pytest.mark.parametrize("env_id", [*PRESETS, *(ids[0] for ids in FAMILIES)])
+def test_minibatches_of_presets_divide_their_batches(env_id):
+    s = {**DEFAULTS, **preset_of(env_id)}
+    assert s["horizon"] * s["num_envs"] % s["minibatch_size"] == 0
+
+
+def test_an_unknown_setting_is_an_error():
+    with pytest.raises(ValueError, match="learning_rat"):
+        resolve("CartPole-v1", {"learning_rat": 1.0})
