@@ -137,7 +137,7 @@ class Run:
         self.critic = ppo_tf.mlp_critic(self.envs, seed=2 * s["seed"], **_network(s))
         self.policy = ppo_tf.mlp_policy(
             self.envs,
-            bounds=s["action_bounds"],
+            continuous={"clip": "clipped_gaussian", "tanh": "tanh_gaussian"}[s["action_bounds"]],
             initial_scale=s["initial_scale"],
             state_dependent_scale=s["state_dependent_scale"],
             seed=2 * s["seed"] + 1,

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from ppo_tf import _quiet, ops
-from ppo_tf.distributions import NOISE
+from ppo_tf.distributions import noise_of
 from ppo_tf.models import observation_space
 from ppo_tf.policy import Policy
 
@@ -103,20 +103,22 @@ class LiteActing:
     """The fast way: the actor, the sample and the action map as one LiteRT graph, on one thread.
 
     Args:
-        policy: what acts; its distribution must be one of `distributions.NOISE`.
+        policy: what acts; `distributions.noise_of` must know its distribution.
         envs: the environments it acts in.
     """
 
     def __init__(self, policy: Policy, envs: gymnasium.vector.VectorEnv):
-        if policy.family not in NOISE or type(policy).sample is not Policy.sample:
+        noise = noise_of(policy.family)
+        if noise is None or type(policy).sample is not Policy.sample:
             raise _CannotServe("its distribution is sampled by TFP")
         if importlib.util.find_spec("ai_edge_litert") is None:
             raise _CannotServe("ai-edge-litert is not installed")
-        self._draw, transform = NOISE[policy.family]
+        transform = noise.from_noise
         space = observation_space(envs)
         batch = (envs.num_envs, *(space.shape or ()))
-        parameters = policy.parameters(np.zeros(batch, space.dtype)).values()
-        self._noise_shape = max((tuple(p.shape) for p in parameters), key=len)
+        parameters = policy.parameters(np.zeros(batch, space.dtype))
+        self._draw = lambda generator, steps: noise.draw(generator, steps, parameters)
+        noise_shape = self._draw(np.random.default_rng(0), 1).shape[1:]
         variables = policy.actor.variables
 
         def act(observations, noise, *weights):
@@ -128,7 +130,7 @@ class LiteActing:
 
         arguments = [
             tf.TensorSpec(batch, space.dtype, name="observations"),
-            tf.TensorSpec(self._noise_shape, tf.float32, name="noise"),
+            tf.TensorSpec(noise_shape, tf.float32, name="noise"),
             *(tf.TensorSpec(v.shape, v.dtype, name=f"weight_{i}") for i, v in enumerate(variables)),
         ]
         try:
@@ -158,7 +160,7 @@ class LiteActing:
             weight = tf.raw_ops.ReadVariableOp(resource=handle, dtype=dtype)
             self._interpreter.set_tensor(index, weight.numpy())
         generator = ops.derive_generator(seed, "acting", rollout)
-        self._noise = self._draw(generator, (steps, *self._noise_shape))
+        self._noise = self._draw(generator, steps)
 
     def __call__(self, observations: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Raw actions and the environment's actions for observations [B, ...] at step."""

@@ -1,95 +1,87 @@
-"""From an action space to a distribution, the parameters a network must give it, and the way back.
+"""Distribution families over raw actions, and how some are sampled from noise drawn beforehand.
 
-The agent lives in raw actions, the distribution's own samples; an action map turns them into what
-`env.step` takes. Log-probabilities, ratios and KL divergences are those of raw actions: the maps
-are fixed, so PPO's ratio and KL do not change under them, and no squashed action ever has to be
-inverted.
+A family is a callable from parameters, by name, to a TFP distribution of batch shape [B]: a class
+of `tfp.distributions` where that does, else one of the below, which Keras can save. Parameters are
+a network's raw outputs, float [B, size]: what must be positive or bounded is made so in here. The
+exceptions are `scale_diag` [B, n], which is positive already, and `directions` [B, F, n] of
+`StateDependentExploration`.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass
+from typing import Any
 
-import gymnasium
 import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from ppo_tf.types import DistributionFamily, Tensor
+from ppo_tf.densities import CentredTruncatedNormal, OpenBeta, TanhNormalDiag
+from ppo_tf.types import Distribution, DistributionFamily, Nest, Tensor
 
 tfd = tfp.distributions
 
-Bounds = Literal["clip", "tanh"]
+# The logit of what must not be chosen: e^-1e9 is 0 exactly, while, other than with an infinity,
+# entropy, KL and gradients stay finite.
+MASKED_LOGIT = -1e9
 
 
-@keras.saving.register_keras_serializable("ppo_tf")
 @dataclass(frozen=True)
-class DiscreteAction:
-    """Category 0..n-1 to the environment's integer start..start+n-1.
+class Noise:
+    """A way to sample a family whose randomness can be drawn before the parameters are known.
 
-    Args:
-        start: the space's first action.
-        dtype: of the environment's action.
+    Attributes:
+        draw: from a NumPy generator, a number of steps and the parameters (anything with shapes
+            [B, ...]), to the noise, float32 [steps, B, ...] or {path: such} for a `Joint`.
+        from_noise: from parameters and the noise of one step [B, ...] to raw actions [B, ...].
     """
 
-    start: int = 0
-    dtype: str = "int64"
-
-    def __call__(self, raw: Tensor) -> Tensor:
-        """Maps raw int [B] to dtype [B]."""
-        return tf.cast(raw, self.dtype) + tf.constant(self.start, self.dtype)
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {"start": self.start, "dtype": self.dtype}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> DiscreteAction:
-        """The inverse of `get_config`."""
-        return cls(**config)
+    draw: Callable[[np.random.Generator, int, Nest], Nest]
+    from_noise: Callable[[Nest, Nest], Nest]
 
 
-class _BoxAction:
-    """What the maps into a Box share: its bounds, shape and dtype, element by element."""
+def noise_of(family: DistributionFamily) -> Noise | None:
+    """How to sample a family from noise, or None where only TFP can.
 
-    def __init__(self, low, high, shape, dtype="float32"):
-        self.shape, self.dtype = tuple(shape), dtype
-        self.low = np.broadcast_to(np.asarray(low, np.float64), self.shape)
-        self.high = np.broadcast_to(np.asarray(high, np.float64), self.shape)
-        # Some environments write "no bound" as the largest float; its width overflows.
-        self.has_low = self.low > -1e30
-        self.has_high = self.high < 1e30
-        self.two_sided = self.has_low & self.has_high
-        low = np.where(self.two_sided, self.low, -1.0)
-        high = np.where(self.two_sided, self.high, 1.0)
-        self.center, self.half_width = 0.5 * low + 0.5 * high, 0.5 * high - 0.5 * low
+    Categorical, Bernoulli and Gaussian families can, and a `Joint` of such. A family of one's own
+    can, too, if it has a method `noise()`.
+    """
+    if family is tfd.Categorical:
+        # argmax(logits + g), g of the standard Gumbel distribution, follows the categorical.
+        return Noise(
+            _draw(np.random.Generator.gumbel, "logits"),
+            lambda p, g: tf.argmax(p["logits"] + g, axis=-1, output_type=tf.int32),
+        )
+    if family is tfd.MultivariateNormalDiag:
+        return Noise(
+            _draw(np.random.Generator.standard_normal, "loc"),
+            lambda p, epsilon: p["loc"] + p["scale_diag"] * epsilon,
+        )
+    noise = getattr(family, "noise", None)
+    return None if noise is None else noise()
 
-    @classmethod
-    def from_space(cls, space: gymnasium.spaces.Box):
-        """The map into this Box."""
-        return cls(space.low, space.high, space.shape, str(space.dtype))
 
-    def _reshape(self, raw: Tensor) -> Tensor:
-        return tf.reshape(raw, [-1, *self.shape])
+def _draw(method: Callable[..., np.ndarray], name: str):
+    """Noise by a generator's method, as many numbers per step as the named parameter has."""
 
-    def _bounded(self, action: Tensor) -> Tensor:
-        """Casts and clips: rounding may not carry an action past a bound."""
-        info = np.finfo(self.dtype)
-        low = np.maximum(self.low, info.min).astype(self.dtype)
-        high = np.minimum(self.high, info.max).astype(self.dtype)
-        return tf.clip_by_value(tf.cast(action, self.dtype), low, high)
+    def draw(generator, steps, parameters):
+        shape = (steps, *parameters[name].shape)
+        return method(generator, size=shape).astype(np.float32)
+
+    return draw
+
+
+class _Family:
+    """What the families share: a config of plain numbers."""
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {
-            "low": self.low.tolist(),
-            "high": self.high.tolist(),
-            "shape": list(self.shape),
-            "dtype": self.dtype,
-        }
+        config = asdict(self)  # type: ignore[call-overload]
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in config.items()}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]):
@@ -98,103 +90,262 @@ class _BoxAction:
 
 
 @keras.saving.register_keras_serializable("ppo_tf")
-class ClipAction(_BoxAction):
-    """Raw [-1, 1] to [low, high] by rescaling, everything outside clipped to the bounds.
-
-    Where an element of the Box has no bound on one or both sides, the raw value is the action,
-    clipped to the bound there is.
+@dataclass(frozen=True)
+class MultiCategorical(_Family):
+    """Independent categoricals of unequal sizes. Entropy and KL are exact.
 
     Args:
-        low, high: bounds, broadcast to shape; infinite where there is none.
-        shape: of one action.
-        dtype: of the environment's action, a float.
+        sizes: number of categories of each.
+
+    Raises:
+        ValueError: no sizes, or one below 1.
     """
 
-    def __call__(self, raw: Tensor) -> Tensor:
-        """Maps raw float [B, n] to dtype [B, *shape]."""
-        scaled = self._reshape(raw) * tf.constant(self.half_width, raw.dtype)
-        return self._bounded(scaled + tf.constant(self.center, raw.dtype))
+    sizes: tuple[int, ...]
+
+    def __post_init__(self):
+        object.__setattr__(self, "sizes", tuple(int(size) for size in self.sizes))
+        if not self.sizes or min(self.sizes) < 1:
+            raise ValueError(
+                f"sizes must be at least one, and positive. Received: sizes={self.sizes}"
+            )
+
+    def __call__(self, logits: Tensor) -> Distribution:
+        """Of logits float [B, sum of sizes], one categorical after the other; raw int32 [B, k]."""
+        return tfd.Independent(tfd.Categorical(self._padded(logits)), 1)
+
+    def _padded(self, logits: Tensor) -> Tensor:
+        """The logits as [B, k, largest size].
+
+        The padding lies below any masked logit: where all of a part's categories are masked, one
+        of them is chosen all the same.
+        """
+        column = np.arange(max(self.sizes))
+        real = column < np.array(self.sizes)[:, None]
+        first = np.array([0, *itertools.accumulate(self.sizes[:-1])])
+        index = np.where(real, first[:, None] + column, 0)
+        return tf.where(real, tf.gather(logits, index, axis=-1), 2.0 * MASKED_LOGIT)
+
+    def noise(self) -> Noise:
+        """Gumbel noise, as of one categorical."""
+        return Noise(
+            _draw(np.random.Generator.gumbel, "logits"),
+            lambda p, g: tf.argmax(self._padded(p["logits"] + g), axis=-1, output_type=tf.int32),
+        )
 
 
 @keras.saving.register_keras_serializable("ppo_tf")
-class TanhAction(_BoxAction):
-    """Raw reals to (low, high) by tanh; by softplus where only one side is bounded.
-
-    Args:
-        low, high: bounds, broadcast to shape; infinite where there is none.
-        shape: of one action.
-        dtype: of the environment's action, a float.
-    """
-
-    def __call__(self, raw: Tensor) -> Tensor:
-        """Maps raw float [B, n] to dtype [B, *shape]."""
-        raw = self._reshape(raw)
-
-        def constant(x):
-            return tf.constant(np.where(np.abs(x) < 1e30, x, 0.0), raw.dtype)
-
-        squashed = constant(self.center) + constant(self.half_width) * tf.tanh(raw)
-        above = constant(self.low) + tf.nn.softplus(raw)
-        below = constant(self.high) - tf.nn.softplus(-raw)
-        one_sided = tf.where(self.has_low, above, tf.where(self.has_high, below, raw))
-        return self._bounded(tf.where(self.two_sided, squashed, one_sided))
-
-
-# Distributions that can be sampled from noise drawn beforehand: for each, the noise (from a NumPy
-# generator and a shape [..., *parameter]) and the raw action from the parameters and that noise.
-NOISE: dict[DistributionFamily, tuple[Callable[..., Any], Callable[..., Tensor]]] = {
-    # argmax(logits + g), g of the standard Gumbel distribution, follows the categorical.
-    tfd.Categorical: (
-        lambda generator, shape: generator.gumbel(size=shape).astype(np.float32),
-        lambda parameters, noise: tf.argmax(
-            parameters["logits"] + noise, axis=-1, output_type=tf.int32
-        ),
-    ),
-    tfd.MultivariateNormalDiag: (
-        lambda generator, shape: generator.standard_normal(shape, np.float32),
-        lambda parameters, noise: parameters["loc"] + parameters["scale_diag"] * noise,
-    ),
-}
-
-
 @dataclass(frozen=True)
-class ActionSpec:
-    """What it takes to act in a space.
+class MultiBernoulli(_Family):
+    """Independent Bernoullis. Entropy and KL are exact."""
 
-    Attributes:
-        family: callable from the distribution's parameters, by name, to the distribution.
-        parameters: size of each parameter's last axis, by name.
-        action_map: callable from raw actions [B, ...] to what `env.step` takes.
-    """
+    def __call__(self, logits: Tensor) -> Distribution:
+        """Of log-odds float [B, n]; raw int32 [B, n], 0 or 1."""
+        return tfd.Independent(tfd.Bernoulli(logits=logits), 1)
 
-    family: DistributionFamily
-    parameters: dict[str, int]
-    action_map: Callable[[Tensor], Tensor]
+    def noise(self) -> Noise:
+        """P(logit + g > 0) = sigmoid(logit) for g of the standard logistic distribution."""
+        return Noise(
+            _draw(np.random.Generator.logistic, "logits"),
+            lambda p, g: tf.cast(p["logits"] + g > 0.0, tf.int32),
+        )
 
 
-def action_spec(space: gymnasium.Space, *, bounds: Bounds = "clip") -> ActionSpec:
-    """Chooses the distribution for an action space.
+@keras.saving.register_keras_serializable("ppo_tf")
+@dataclass(frozen=True)
+class TanhGaussian(_Family):
+    """A Gaussian with diagonal covariance over what tanh will squash, with the entropy of tanh(x).
+
+    The Gaussian's own entropy would reward scales that only press actions against the bounds. KL is
+    exact, entropy by quadrature (within 1e-3 nats per element), in nats of actions in (-1, 1).
 
     Args:
-        space: `Discrete` (any start): a categorical over logits [n]. `Box` of floats: a Gaussian
-            with diagonal covariance over the flattened action, loc [n] and scale_diag [n].
-        bounds: how a Box's bounds are kept: "clip" or "tanh".
+        squashed: whether each of n elements passes through tanh; the others count with the raw
+            action's entropy. None: all.
+    """
+
+    squashed: tuple[bool, ...] | None = None
+
+    def __post_init__(self):
+        if self.squashed is not None:
+            object.__setattr__(self, "squashed", tuple(bool(s) for s in self.squashed))
+
+    def __call__(self, loc: Tensor, scale_diag: Tensor) -> Distribution:
+        """Of float [B, n] each, scale_diag positive; raw float [B, n]."""
+        return TanhNormalDiag(loc, scale_diag, self.squashed)
+
+    def noise(self) -> Noise | None:
+        """As of the Gaussian."""
+        return noise_of(tfd.MultivariateNormalDiag)
+
+
+@keras.saving.register_keras_serializable("ppo_tf")
+@dataclass(frozen=True)
+class UnimodalBeta(_Family):
+    """Independent Betas on (0, 1) with concentrations 1 + softplus: one mode, never at both ends.
+
+    Chou et al. 2017, "Improving stochastic policy gradients in continuous control with deep
+    reinforcement learning using the Beta distribution". Entropy and KL are exact.
+    """
+
+    def __call__(self, concentration1: Tensor, concentration0: Tensor) -> Distribution:
+        """Of raw float [B, n] each; raw actions float [B, n], strictly between 0 and 1."""
+        one = 1.0 + tf.nn.softplus(concentration1)
+        zero = 1.0 + tf.nn.softplus(concentration0)
+        return tfd.Independent(OpenBeta(one, zero), 1)
+
+
+@keras.saving.register_keras_serializable("ppo_tf")
+@dataclass(frozen=True)
+class TruncatedGaussian(_Family):
+    """Independent Gaussians around tanh(loc), truncated to [-1, 1].
+
+    Entropy is exact, KL by quadrature (within 1e-4 nats per element, relative above 1).
+    """
+
+    def __call__(self, loc: Tensor, scale_diag: Tensor) -> Distribution:
+        """Of float [B, n] each, scale_diag positive; raw actions float [B, n] in [-1, 1]."""
+        return tfd.Independent(CentredTruncatedNormal(tf.tanh(loc), scale_diag, -1.0, 1.0), 1)
+
+
+@keras.saving.register_keras_serializable("ppo_tf")
+@dataclass(frozen=True)
+class FullGaussian(_Family):
+    """A Gaussian with full covariance L L^T. Entropy and KL are exact."""
+
+    def __call__(self, loc: Tensor, scale_tril: Tensor) -> Distribution:
+        """Of loc float [B, n] and raw scale_tril float [B, n (n + 1) / 2]; raw float [B, n]."""
+        return tfd.MultivariateNormalTriL(loc, self._tril(scale_tril, loc.shape[-1]))
+
+    @staticmethod
+    def _tril(raw: Tensor, n: int) -> Tensor:
+        """L [B, n, n], its rows from raw, its diagonal softplus and so the identity at raw 0."""
+        rows, columns = np.tril_indices(n)
+        index = np.zeros((n, n), np.int32)
+        index[rows, columns] = np.arange(len(rows))
+        square = tf.gather(raw, index, axis=-1)
+        floor = 1e-5  # keeps the density finite
+        diagonal = floor + tf.nn.softplus(square + math.log(math.expm1(1.0 - floor)))
+        lower = tf.where(np.tri(n, k=-1, dtype=bool), square, 0.0)
+        return tf.where(np.eye(n, dtype=bool), diagonal, lower)
+
+    def noise(self) -> Noise:
+        """loc + L epsilon, epsilon standard normal."""
+
+        def from_noise(p, epsilon):
+            tril = self._tril(p["scale_tril"], p["loc"].shape[-1])
+            return p["loc"] + tf.reduce_sum(tril * epsilon[..., None, :], -1)
+
+        return Noise(_draw(np.random.Generator.standard_normal, "loc"), from_noise)
+
+
+@keras.saving.register_keras_serializable("ppo_tf")
+@dataclass(frozen=True)
+class StateDependentExploration(_Family):
+    """Generalised state-dependent exploration: noise that is a function of the state for a while.
+
+    An action is loc + sum_i directions_i epsilon_i with directions_ij = feature_i sigma_ij, the
+    epsilon [F, n] of every environment held for `period` steps: smooth where the state is. Raffin
+    et al. 2020 (arXiv 2005.05719), eq. 6 to 8. Given the state alone, the action is a Gaussian of
+    variance sum_i directions_i^2; that marginal is the distribution here. Entropy and KL are exact.
+
+    Only noise drawn beforehand (`noise`) is held. TFP's `sample` draws afresh from the marginal at
+    every step, which is plain independent exploration.
+
+    Args:
+        period: steps after which epsilon is drawn anew, at least 1; a rollout starts a new one.
 
     Raises:
-        ValueError: another space, or an unknown value of bounds.
+        ValueError: a period below 1.
     """
-    if bounds not in ("clip", "tanh"):
-        raise ValueError(f"bounds must be 'clip' or 'tanh'. Received: bounds={bounds!r}")
-    if isinstance(space, gymnasium.spaces.Discrete):
-        dtype = np.dtype(space.dtype).name
-        return ActionSpec(
-            tfd.Categorical, {"logits": int(space.n)}, DiscreteAction(int(space.start), dtype)
+
+    period: int = 4
+
+    def __post_init__(self):
+        if self.period < 1:
+            raise ValueError(f"period must be at least 1. Received: period={self.period}")
+
+    def __call__(self, loc: Tensor, directions: Tensor) -> Distribution:
+        """Of loc float [B, n] and directions float [B, F, n]; raw float [B, n]."""
+        variance = tf.reduce_sum(directions**2, -2)
+        # 1e-6 as in Stable-Baselines3: the density stays finite where all features are 0.
+        return tfd.MultivariateNormalDiag(loc, tf.sqrt(variance + 1e-6))
+
+    def noise(self) -> Noise:
+        """Standard normal [steps, B, F, n], repeated over each period."""
+
+        def draw(generator, steps, parameters):
+            draws = -(-steps // self.period)
+            shape = (draws, *parameters["directions"].shape)
+            epsilon = generator.standard_normal(shape, np.float32)
+            return np.repeat(epsilon, self.period, axis=0)[:steps]
+
+        return Noise(
+            draw, lambda p, epsilon: p["loc"] + tf.reduce_sum(p["directions"] * epsilon, -2)
         )
-    if isinstance(space, gymnasium.spaces.Box) and np.issubdtype(space.dtype, np.floating):
-        size = int(np.prod(space.shape))
-        action_map = {"clip": ClipAction, "tanh": TanhAction}[bounds].from_space(space)
-        return ActionSpec(tfd.MultivariateNormalDiag, {"loc": size, "scale_diag": size}, action_map)
-    raise ValueError(
-        "The action space must be Discrete or a Box of floats. "
-        f"Received: {space}; for others, give Policy your own distribution and action map"
-    )
+
+
+@keras.saving.register_keras_serializable("ppo_tf")
+@dataclass(frozen=True)
+class Joint:
+    """Independent parts by path: the distribution of a composite space.
+
+    Samples, modes and the argument of `log_prob` are {path: raw action}; log-probability, entropy
+    and KL are float [B], sums over the parts, and as exact as these.
+
+    Args:
+        families: the family of each leaf by path.
+    """
+
+    families: dict[str, DistributionFamily]
+
+    def __call__(self, **parameters: dict[str, Tensor]) -> Distribution:
+        """Of {path: {name: parameter [B, ...]}}; raw actions {path: [B, ...]}."""
+        return tfd.JointDistributionNamed(
+            {path: family(**parameters[path]) for path, family in self._sorted()}
+        )
+
+    def _sorted(self):
+        """The parts in an order that survives saving: it decides who gets which random numbers."""
+        return sorted(self.families.items())
+
+    def noise(self) -> Noise | None:
+        """The parts' noise by path; None if a part has none."""
+        parts = {}
+        for path, family in self._sorted():
+            part = noise_of(family)
+            if part is None:
+                return None
+            parts[path] = part
+
+        def draw(generator, steps, parameters):
+            return {k: part.draw(generator, steps, parameters[k]) for k, part in parts.items()}
+
+        def from_noise(parameters, noise):
+            return {k: part.from_noise(parameters[k], noise[k]) for k, part in parts.items()}
+
+        return Noise(draw, from_noise)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, serialised."""
+        return {"families": {k: serialize_family(v) for k, v in self.families.items()}}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Joint:
+        """The inverse of `get_config`."""
+        return cls({k: deserialize_family(v) for k, v in config["families"].items()})
+
+
+def serialize_family(family: DistributionFamily) -> dict[str, Any]:
+    """A family as a config for JSON: a class of TFP by its name, any other as Keras does it."""
+    name = getattr(family, "__name__", "")
+    if getattr(tfd, name, None) is family:
+        return {"tfp": name}
+    return keras.saving.serialize_keras_object(family)
+
+
+def deserialize_family(config: dict[str, Any], custom_objects: Any = None) -> DistributionFamily:
+    """The inverse of `serialize_family`."""
+    if "tfp" in config:
+        return getattr(tfd, config["tfp"])
+    return keras.saving.deserialize_keras_object(config, custom_objects=custom_objects)

@@ -10,7 +10,7 @@ import gymnasium
 import keras
 import numpy as np
 
-from ppo_tf.distributions import ActionSpec, action_spec
+from ppo_tf.action_specs import ActionSpec, action_spec
 from ppo_tf.layers import RunningNormalization, StateIndependentScale
 
 # Gains of the orthogonal initialisation: "The 37 implementation details of PPO", detail 2.

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from ppo_tf.distributions import Bounds, action_spec
+from ppo_tf.action_specs import Continuous, action_spec
 from ppo_tf.models import Environment, action_space, mlp_actor
 from ppo_tf.types import Distribution, DistributionFamily, Nest, Tensor
 
@@ -139,16 +139,18 @@ class Policy(keras.Model):
         return cls(actor, family, action_map, **config)
 
 
-def mlp_policy(envs: Environment, *, bounds: Bounds = "clip", **options: Any) -> Policy:
+def mlp_policy(
+    envs: Environment, *, continuous: Continuous = "clipped_gaussian", **options: Any
+) -> Policy:
     """A policy for an environment's spaces: `mlp_actor` with the distribution of `action_spec`.
 
     Args:
         envs: the environment.
-        bounds: how a Box's bounds are kept: "clip" or "tanh".
+        continuous: the distribution for Boxes, as in `action_spec`.
         options: of `mlp_actor`.
 
     Raises:
         ValueError: a space that is not supported.
     """
-    spec = action_spec(action_space(envs), bounds=bounds)
+    spec = action_spec(action_space(envs), continuous=continuous)
     return Policy(mlp_actor(envs, spec, **options), spec.family, spec.action_map)

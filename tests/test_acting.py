@@ -9,7 +9,7 @@ import tensorflow_probability as tfp
 
 import ppo_tf
 from ppo_tf import acting
-from ppo_tf.distributions import NOISE
+from ppo_tf.distributions import noise_of
 
 Box, Discrete = gymnasium.spaces.Box, gymnasium.spaces.Discrete
 BATCH = 6
@@ -28,7 +28,7 @@ CASES = {
     "discrete": (DISCRETE, {}),
     "discrete_start": (environments(helpers.box(3), Discrete(4, start=-2)), {}),
     "box_clip": (BOX, {}),
-    "box_tanh": (BOX, {"bounds": "tanh"}),
+    "box_tanh": (BOX, {"continuous": "tanh_gaussian"}),
     "scale_of_the_state": (BOX, {"state_dependent_scale": True}),
     "not_normalized": (BOX, {"normalize": False}),
     "observations_discrete": (environments(Discrete(5, start=3), Discrete(3)), {}),
@@ -45,7 +45,7 @@ def test_litert_computes_what_keras_does(name):
         variable.assign(variable + tf.random.stateless_normal(variable.shape, [1, 2]) ** 2 * 0.3)
     engine = acting.make_acting(policy, envs, "litert")
     engine.begin(3, seed=1, rollout=0)
-    _, transform = NOISE[policy.family]
+    transform = noise_of(policy.family).from_noise
     for step in range(3):
         observations = helpers.observe(envs.single_observation_space, (BATCH,), seed=step)
         raw, action = engine(observations, step)

@@ -92,7 +92,7 @@ CASES = {
     **{f"estimator:{k}": case(BOX, estimator=v) for k, v in ESTIMATORS.items()},
     **{f"action:{k}": case(helpers.spaces(helpers.box(3), v)) for k, v in ACTIONS.items()},
     **{f"observation:{k}": case(helpers.spaces(v, Discrete(3))) for k, v in OBSERVATIONS.items()},
-    "action:box_tanh": case(BOX, lambda e: helpers.make_policy(e, bounds="tanh")),
+    "action:box_tanh": case(BOX, lambda e: helpers.make_policy(e, continuous="tanh_gaussian")),
     "scale:state_dependent": case(
         BOX, lambda e: helpers.make_policy(e, state_dependent_scale=True)
     ),

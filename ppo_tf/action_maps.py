@@ -1,0 +1,205 @@
+"""From raw actions, the distribution's own samples, to what `env.step` takes.
+
+Log-probabilities, ratios and KL divergences are those of raw actions: the maps are fixed, so PPO's
+ratio and KL do not change under them, and no squashed action ever has to be inverted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ppo_tf.types import Nest, Tensor
+
+
+@keras.saving.register_keras_serializable("ppo_tf")
+@dataclass(frozen=True)
+class DiscreteAction:
+    """Categories 0..n-1 to the environment's integers start..start+n-1, one or an array of them.
+
+    For `Discrete`, `MultiDiscrete` and `MultiBinary`.
+
+    Args:
+        start: the space's first action; one for all elements, or nested as the array.
+        dtype: of the environment's action, an integer.
+        shape: of one action; () for one number.
+    """
+
+    start: Any = 0
+    dtype: str = "int64"
+    shape: tuple[int, ...] = ()
+
+    def __post_init__(self):
+        # Python's own numbers and tuples: comparable, and the same after a round trip by JSON.
+        object.__setattr__(self, "start", _tuples(np.asarray(self.start).tolist()))
+        object.__setattr__(self, "shape", tuple(self.shape))
+
+    @classmethod
+    def from_space(cls, space: gymnasium.Space) -> DiscreteAction:
+        """The map into a Discrete, MultiDiscrete or MultiBinary space."""
+        return cls(getattr(space, "start", 0), np.dtype(space.dtype).name, space.shape or ())
+
+    def __call__(self, raw: Tensor) -> Tensor:
+        """Maps raw int [B] or [B, n] to dtype [B, *shape]."""
+        raw = tf.reshape(raw, [-1, *self.shape])
+        # Added in int64: a category may not fit the action's type before it is shifted.
+        return tf.cast(tf.cast(raw, tf.int64) + tf.constant(self.start, tf.int64), self.dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        start = np.asarray(self.start).tolist()
+        return {"start": start, "dtype": self.dtype, "shape": list(self.shape)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> DiscreteAction:
+        """The inverse of `get_config`."""
+        return cls(**config)
+
+
+class _BoxAction:
+    """What the maps into a Box share: its bounds, shape and dtype, element by element."""
+
+    def __init__(self, low, high, shape, dtype="float32"):
+        self.shape, self.dtype = tuple(shape), dtype
+        self.low = np.broadcast_to(np.asarray(low, np.float64), self.shape)
+        self.high = np.broadcast_to(np.asarray(high, np.float64), self.shape)
+        # Some environments write "no bound" as the largest float; its width overflows.
+        self.has_low = self.low > -1e30
+        self.has_high = self.high < 1e30
+        self.two_sided = self.has_low & self.has_high
+        low = np.where(self.two_sided, self.low, -1.0)
+        high = np.where(self.two_sided, self.high, 1.0)
+        self.center, self.half_width = 0.5 * low + 0.5 * high, 0.5 * high - 0.5 * low
+
+    @classmethod
+    def from_space(cls, space: gymnasium.spaces.Box):
+        """The map into this Box."""
+        return cls(space.low, space.high, space.shape, str(space.dtype))
+
+    def _reshape(self, raw: Tensor) -> Tensor:
+        return tf.reshape(raw, [-1, *self.shape])
+
+    def _bounded(self, action: Tensor) -> Tensor:
+        """Casts and clips: rounding may not carry an action past a bound."""
+        info = np.finfo(self.dtype)
+        low = np.maximum(self.low, info.min).astype(self.dtype)
+        high = np.minimum(self.high, info.max).astype(self.dtype)
+        return tf.clip_by_value(tf.cast(action, self.dtype), low, high)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            "low": self.low.tolist(),
+            "high": self.high.tolist(),
+            "shape": list(self.shape),
+            "dtype": self.dtype,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]):
+        """The inverse of `get_config`."""
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable("ppo_tf")
+class ClipAction(_BoxAction):
+    """Raw [-1, 1] to [low, high] by rescaling, everything outside clipped to the bounds.
+
+    Where an element of the Box has no bound on one or both sides, the raw value is the action,
+    clipped to the bound there is.
+
+    Args:
+        low, high: bounds, broadcast to shape; infinite where there is none.
+        shape: of one action.
+        dtype: of the environment's action, a float.
+    """
+
+    def __call__(self, raw: Tensor) -> Tensor:
+        """Maps raw float [B, n] to dtype [B, *shape]."""
+        scaled = self._reshape(raw) * tf.constant(self.half_width, raw.dtype)
+        return self._bounded(scaled + tf.constant(self.center, raw.dtype))
+
+
+@keras.saving.register_keras_serializable("ppo_tf")
+class TanhAction(_BoxAction):
+    """Raw reals to (low, high) by tanh; by softplus where only one side is bounded.
+
+    Args:
+        low, high: bounds, broadcast to shape; infinite where there is none.
+        shape: of one action.
+        dtype: of the environment's action, a float.
+    """
+
+    def __call__(self, raw: Tensor) -> Tensor:
+        """Maps raw float [B, n] to dtype [B, *shape]."""
+        raw = self._reshape(raw)
+
+        def constant(x):
+            return tf.constant(np.where(np.abs(x) < 1e30, x, 0.0), raw.dtype)
+
+        squashed = constant(self.center) + constant(self.half_width) * tf.tanh(raw)
+        above = constant(self.low) + tf.nn.softplus(raw)
+        below = constant(self.high) - tf.nn.softplus(-raw)
+        one_sided = tf.where(self.has_low, above, tf.where(self.has_high, below, raw))
+        return self._bounded(tf.where(self.two_sided, squashed, one_sided))
+
+
+@keras.saving.register_keras_serializable("ppo_tf")
+class UnitAction(_BoxAction):
+    """Raw [0, 1] to [low, high] by rescaling, for distributions over the unit interval.
+
+    Args:
+        low, high: finite bounds, broadcast to shape.
+        shape: of one action.
+        dtype: of the environment's action, a float.
+
+    Raises:
+        ValueError: an element that is not bounded on both sides.
+    """
+
+    def __init__(self, low, high, shape, dtype="float32"):
+        super().__init__(low, high, shape, dtype)
+        if not self.two_sided.all():
+            raise ValueError(f"UnitAction needs finite bounds. Received: low={low}, high={high}")
+
+    def __call__(self, raw: Tensor) -> Tensor:
+        """Maps raw float [B, n] to dtype [B, *shape]."""
+        scaled = (2.0 * self._reshape(raw) - 1.0) * tf.constant(self.half_width, raw.dtype)
+        return self._bounded(scaled + tf.constant(self.center, raw.dtype))
+
+
+@keras.saving.register_keras_serializable("ppo_tf")
+@dataclass(frozen=True)
+class JointAction:
+    """The maps of a composite space's leaves, side by side.
+
+    Args:
+        maps: the action map of each leaf by path.
+    """
+
+    maps: dict[str, Callable[[Tensor], Tensor]]
+
+    def __call__(self, raw: dict[str, Tensor]) -> Nest:
+        """Maps {path: raw [B, ...]} to {path: the leaf's action [B, ...]}."""
+        return {path: action_map(raw[path]) for path, action_map in self.maps.items()}
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, serialised."""
+        serialize = keras.saving.serialize_keras_object
+        return {"maps": {path: serialize(action_map) for path, action_map in self.maps.items()}}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> JointAction:
+        """The inverse of `get_config`."""
+        deserialize = keras.saving.deserialize_keras_object
+        return cls({path: deserialize(value) for path, value in config["maps"].items()})
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(part) for part in value) if isinstance(value, list) else value

@@ -1,0 +1,117 @@
+"""What TensorFlow Probability lacks of some distributions, each a subclass of its own.
+
+Integrals over one element are Gauss-Legendre sums over the Gaussian's central +-6.5 standard
+deviations, outside of which lie 1e-10 of its mass.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow_probability import distributions as tfd
+
+from ppo_tf.types import Tensor
+
+REACH = 6.5  # standard deviations
+# 32 nodes are exact to float32 on a Gaussian's +-6.5 standard deviations; 24 are off by 1e-8.
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(32)
+
+
+def _legendre(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+    """Nodes and weights [32, ...] of the Gauss-Legendre rule on [lower, upper], both [...]."""
+    column = (-1, *[1] * lower.shape.rank)
+    nodes = tf.reshape(tf.constant(NODES, lower.dtype), column)
+    weights = tf.reshape(tf.constant(WEIGHTS, lower.dtype), column)
+    half = 0.5 * (upper - lower)
+    return 0.5 * (upper + lower) + half * nodes, half * weights
+
+
+def _standardized(x: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+    """(x - loc) / scale within the reach: a border of integration, which needs no gradient."""
+    return tf.stop_gradient(tf.clip_by_value((x - loc) / scale, -REACH, REACH))
+
+
+class TanhNormalDiag(tfd.MultivariateNormalDiag):
+    """A Gaussian over raw actions x whose entropy is that of tanh(x).
+
+    H(tanh(x)) = H(x) + sum_i E[log(1 - tanh(x_i)^2)], the change of variables, by quadrature:
+    within 1e-3 nats per element at any scale (Gauss-Hermite with as many nodes is off by 0.15 at a
+    scale of 10). Everything else is of the Gaussian, KL included: KL does not change under tanh.
+
+    Args:
+        loc, scale_diag: float [B, n].
+        squashed: n booleans, whether an element passes through tanh; the entropy of the others is
+            the Gaussian's. None: all.
+    """
+
+    def __init__(self, loc: Tensor, scale_diag: Tensor, squashed: Any = None):
+        parameters = dict(locals())
+        super().__init__(loc=loc, scale_diag=scale_diag)
+        self._parameters = {k: v for k, v in parameters.items() if k not in ("self", "__class__")}
+        self._squashed = squashed
+
+    def _entropy(self):
+        loc, scale = self.mean(), self.stddev()
+        # At scales far above 1 the integrand has a kink at x = 0; either side of it is smooth.
+        kink = _standardized(tf.zeros_like(loc), loc, scale)
+        change = tf.zeros_like(loc)
+        for lower, upper in ((-REACH, kink), (kink, REACH)):
+            z, weights = _legendre(lower + tf.zeros_like(loc), upper + tf.zeros_like(loc))
+            density = tf.exp(-0.5 * z**2) / math.sqrt(2.0 * math.pi)
+            change += tf.reduce_sum(weights * density * _log_tanh_slope(loc + scale * z), 0)
+        if self._squashed is not None:
+            change *= tf.constant(np.float32(self._squashed), change.dtype)
+        return super()._entropy() + tf.reduce_sum(change, -1)
+
+
+def _log_tanh_slope(x: Tensor) -> Tensor:
+    """log(1 - tanh(x)^2) = 2 (log 2 - x - softplus(-2x)), right where tanh(x) rounds to 1."""
+    return 2.0 * (math.log(2.0) - x - tf.nn.softplus(-2.0 * x))
+
+
+class OpenBeta(tfd.Beta):
+    """A Beta with concentrations of at least 1, whose samples lie strictly between 0 and 1.
+
+    In float32 TFP's samples reach 0 and 1, whose log-density is minus infinity, and its mode is NaN
+    where a concentration is 1.
+    """
+
+    def _sample_n(self, n, seed=None):
+        return self._inside(super()._sample_n(n, seed=seed))
+
+    def _mode(self):
+        """(a - 1) / (a + b - 2), and 1/2 for the uniform distribution."""
+        a = tf.maximum(self.concentration1 - 1.0, 1e-6)
+        b = tf.maximum(self.concentration0 - 1.0, 1e-6)
+        return self._inside(a / (a + b))
+
+    def _inside(self, x):
+        epsilon = np.finfo(self.dtype.as_numpy_dtype).eps
+        return tf.clip_by_value(x, epsilon, 1.0 - epsilon)
+
+
+class CentredTruncatedNormal(tfd.TruncatedNormal):
+    """A truncated Gaussian with its location between its bounds, which has a KL divergence.
+
+    TFP registers none for this pair, and its variance is wrong in float32 from scales of 100 times
+    the interval on: KL(p || q) = E_p[log p - log q] is summed by quadrature instead.
+    """
+
+
+@tfd.RegisterKL(CentredTruncatedNormal, CentredTruncatedNormal)
+def _kl_truncated(p, q, name=None):
+    """KL(p || q) in nats, of the broadcast batch shape.
+
+    With z = (x - loc_p) / scale_p, log p(x) = log p(loc_p) - z^2 / 2, and likewise for q; the two
+    have the same support.
+    """
+    del name
+    shape = tf.broadcast_static_shape(p.batch_shape, q.batch_shape)
+    loc, scale = tf.broadcast_to(p.loc, shape), tf.broadcast_to(p.scale, shape)
+    z, weights = _legendre(_standardized(p.low, loc, scale), _standardized(p.high, loc, scale))
+    log_p = p.log_prob(loc) - 0.5 * z**2
+    log_q = q.log_prob(q.loc) - 0.5 * ((scale * z + (loc - q.loc)) / q.scale) ** 2
+    return tf.reduce_sum(weights * scale * tf.exp(log_p) * (log_p - log_q), 0)
