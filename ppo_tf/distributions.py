@@ -172,7 +172,8 @@ class TanhGaussian(_Family):
 
     def __call__(self, loc: Tensor, scale_diag: Tensor) -> Distribution:
         """Of float [B, n] each, scale_diag positive; raw float [B, n]."""
-        return TanhNormalDiag(loc, scale_diag, self.squashed)
+        squashed = tf.ones(loc.shape[-1]) if self.squashed is None else self.squashed
+        return TanhNormalDiag(loc, scale_diag, tf.cast(squashed, loc.dtype))
 
     def noise(self) -> Noise | None:
         """As of the Gaussian."""
