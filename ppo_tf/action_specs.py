@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import gymnasium
 import numpy as np
@@ -33,7 +33,6 @@ tfd = tfp.distributions
 Continuous = Literal[
     "clipped_gaussian", "tanh_gaussian", "beta", "truncated_normal", "full_covariance", "gsde"
 ]
-Sizes = dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class ActionSpec:
     """
 
     family: DistributionFamily
-    parameters: Sizes | dict[str, Sizes]
+    parameters: dict[str, Any]
     action_map: Callable[[Nest], Nest]
 
 
@@ -105,7 +104,7 @@ def action_spec(
     }
     return ActionSpec(
         Joint({path: spec.family for path, spec in specs.items()}),
-        {path: spec.parameters for path, spec in specs.items()},  # type: ignore[misc]
+        {path: spec.parameters for path, spec in specs.items()},
         JointAction({path: spec.action_map for path, spec in specs.items()}),
     )
 

@@ -7,15 +7,13 @@ deviations, outside of which lie 1e-10 of its mass.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from ppo_tf.types import Tensor
-
-tfd = tfp.distributions
 
 REACH = 6.5  # standard deviations
 # 32 nodes are exact to float32 on a Gaussian's +-6.5 standard deviations; 24 are off by 1e-8.
@@ -45,15 +43,20 @@ class TanhNormalDiag(tfd.MultivariateNormalDiag):
 
     Args:
         loc, scale_diag: float [B, n].
-        squashed: n booleans, whether an element passes through tanh; the entropy of the others is
-            the Gaussian's. None: all.
+        squashed: float [n], 1 for an element that passes through tanh, 0 for one that does not,
+            whose share of the entropy is the Gaussian's.
     """
 
-    def __init__(self, loc: Tensor, scale_diag: Tensor, squashed: Any = None):
-        parameters = dict(locals())
-        super().__init__(loc=loc, scale_diag=scale_diag)
-        self._parameters = {k: v for k, v in parameters.items() if k not in ("self", "__class__")}
-        self._squashed = squashed
+    def __init__(self, loc: Tensor, scale_diag: Tensor, squashed: Tensor, name: str = "TanhNormal"):
+        parameters = {"loc": loc, "scale_diag": scale_diag, "squashed": squashed, "name": name}
+        super().__init__(loc=loc, scale_diag=scale_diag, name=name)
+        self._parameters = parameters
+        self._squashed = tf.convert_to_tensor(squashed, self.dtype)
+
+    @classmethod
+    def _parameter_properties(cls, dtype, num_classes=None):
+        properties = super()._parameter_properties(dtype, num_classes)
+        return {**properties, "squashed": tfp.util.ParameterProperties(event_ndims=1)}
 
     def _entropy(self):
         loc, scale = self.mean(), self.stddev()
@@ -64,9 +67,7 @@ class TanhNormalDiag(tfd.MultivariateNormalDiag):
             z, weights = _legendre(lower + tf.zeros_like(loc), upper + tf.zeros_like(loc))
             density = tf.exp(-0.5 * z**2) / math.sqrt(2.0 * math.pi)
             change += tf.reduce_sum(weights * density * _log_tanh_slope(loc + scale * z), 0)
-        if self._squashed is not None:
-            change *= tf.constant(np.float32(self._squashed), change.dtype)
-        return super()._entropy() + tf.reduce_sum(change, -1)
+        return super()._entropy() + tf.reduce_sum(self._squashed * change, -1)
 
 
 def _log_tanh_slope(x: Tensor) -> Tensor:

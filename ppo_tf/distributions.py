@@ -20,14 +20,11 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from ppo_tf import ops
 from ppo_tf.densities import CentredTruncatedNormal, OpenBeta, TanhNormalDiag
 from ppo_tf.types import Distribution, DistributionFamily, Nest, Tensor
 
 tfd = tfp.distributions
-
-# The logit of what must not be chosen: e^-1e9 is 0 exactly, while, other than with an infinity,
-# entropy, KL and gradients stay finite.
-MASKED_LOGIT = -1e9
 
 
 @dataclass(frozen=True)
@@ -124,7 +121,7 @@ class MultiCategorical(_Family):
         real = column < np.array(self.sizes)[:, None]
         first = np.array([0, *itertools.accumulate(self.sizes[:-1])])
         index = np.where(real, first[:, None] + column, 0)
-        return tf.where(real, tf.gather(logits, index, axis=-1), 2.0 * MASKED_LOGIT)
+        return tf.where(real, tf.gather(logits, index, axis=-1), 2.0 * ops.MASKED_LOGIT)
 
     def noise(self) -> Noise:
         """Gumbel noise, as of one categorical."""
@@ -172,7 +169,8 @@ class TanhGaussian(_Family):
 
     def __call__(self, loc: Tensor, scale_diag: Tensor) -> Distribution:
         """Of float [B, n] each, scale_diag positive; raw float [B, n]."""
-        return TanhNormalDiag(loc, scale_diag, self.squashed)
+        squashed = tf.ones(loc.shape[-1]) if self.squashed is None else self.squashed
+        return TanhNormalDiag(loc, scale_diag, tf.cast(squashed, loc.dtype))
 
     def noise(self) -> Noise | None:
         """As of the Gaussian."""
@@ -311,9 +309,12 @@ class Joint:
 
     def noise(self) -> Noise | None:
         """The parts' noise by path; None if a part has none."""
-        parts = {path: noise_of(family) for path, family in self._sorted()}
-        if None in parts.values():
-            return None
+        parts = {}
+        for path, family in self._sorted():
+            part = noise_of(family)
+            if part is None:
+                return None
+            parts[path] = part
 
         def draw(generator, steps, parameters):
             return {k: part.draw(generator, steps, parameters[k]) for k, part in parts.items()}

@@ -14,10 +14,6 @@ import tensorflow as tf
 from ppo_tf import ops
 from ppo_tf.types import Tensor
 
-# The logit of an invalid action: low enough for a probability of exactly 0 in float32, high enough
-# for finite gradients and for 0 * log(0) to be 0 in an entropy or a divergence.
-MASKED_LOGIT = -1e9
-
 _learning: list[tuple[Tensor, set[int]]] = []  # innermost scope of `learn_statistics` last
 
 
@@ -165,7 +161,7 @@ class ExplorationDirections(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("ppo_tf")
 class MaskLogits(keras.layers.Layer):
-    """logits where the mask is nonzero, `MASKED_LOGIT` elsewhere: probability 0 of the invalid.
+    """logits where the mask is nonzero, `ops.MASKED_LOGIT` elsewhere: probability 0 of the invalid.
 
     Source: Huang and Ontañón 2022, "A closer look at invalid action masking in policy gradient
     algorithms". In a row without a valid category all are equally likely.
@@ -178,7 +174,7 @@ class MaskLogits(keras.layers.Layer):
                 "logits and mask must have the same last axis. "
                 f"Received: logits {logits.shape}, mask {valid.shape}"
             )
-        return keras.ops.where(keras.ops.cast(valid, "bool"), logits, MASKED_LOGIT)
+        return keras.ops.where(keras.ops.cast(valid, "bool"), logits, ops.MASKED_LOGIT)
 
 
 @keras.saving.register_keras_serializable("ppo_tf")

@@ -155,7 +155,7 @@ def mlp_actor(
     """An actor for the distribution that `action_spec` chose: an `encoder` with the proper head.
 
     Where the observation has invalid-action masks, they are no features but set the logits of
-    invalid categories to `layers.MASKED_LOGIT`; see `ppo_tf.masks`.
+    invalid categories to `ops.MASKED_LOGIT`; see `ppo_tf.masks`.
 
     Args:
         envs: an environment, a vector of them, or a space of observations without masks.

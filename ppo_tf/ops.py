@@ -11,6 +11,10 @@ from ppo_tf.types import Nest, Tensor
 # that overflows would turn the gradient of a whole minibatch into NaN (0 x infinity).
 MAX_LOG_RATIO = 20.0
 
+# The logit of what must not be chosen: e^-1e9 is 0 exactly, while, other than with an infinity,
+# entropy, KL and gradients stay finite.
+MASKED_LOGIT = -1e9
+
 
 def discounted_sum(x: Tensor, decay: Tensor) -> Tensor:
     """y_t = x_t + decay_t y_{t+1}, with y_T = 0: the reverse recurrence of returns and GAE.

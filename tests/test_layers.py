@@ -8,7 +8,6 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from ppo_tf.layers import (
-    MASKED_LOGIT,
     ExplorationDirections,
     MaskLogits,
     RewardScaling,
@@ -394,7 +393,7 @@ def test_gradients_through_masked_logits_are_finite_and_zero_where_invalid():
 def test_a_row_without_a_valid_category_is_uniform():
     logits = MaskLogits()(LOGITS, np.zeros((2, 4), np.int8))
     np.testing.assert_allclose(tf.nn.softmax(logits), np.full((2, 4), 0.25), **TOLERANCE)
-    assert float(logits[0, 0]) == MASKED_LOGIT
+    assert float(logits[0, 0]) == ops.MASKED_LOGIT
 
 
 def test_a_mask_of_another_size_is_not_broadcast():

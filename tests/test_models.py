@@ -90,7 +90,7 @@ def test_masks_set_the_logits_of_exactly_the_invalid():
     for action, mask in (("move", "action_mask/move"), ("tool/0", "action_mask/tool/0")):
         valid = batch[mask] != 0
         assert valid.any() and not valid.all()
-        expected = np.where(valid, unmasked[action]["logits"], ppo_tf.layers.MASKED_LOGIT)
+        expected = np.where(valid, unmasked[action]["logits"], ppo_tf.ops.MASKED_LOGIT)
         np.testing.assert_array_equal(outputs[action]["logits"], expected)
     assert_same(outputs["arm"], unmasked["arm"])
 

@@ -1,4 +1,4 @@
-"""From action spaces to distributions, and from raw actions to what the environment takes."""
+"""From raw actions to what the environment takes."""
 
 import json
 import warnings
@@ -8,11 +8,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-import tensorflow_probability as tfp
 
-from ppo_tf.distributions import ClipAction, DiscreteAction, TanhAction, action_spec
+from ppo_tf.action_maps import ClipAction, DiscreteAction, JointAction, TanhAction, UnitAction
 
 Box, Discrete = gymnasium.spaces.Box, gymnasium.spaces.Discrete
+MultiDiscrete = gymnasium.spaces.MultiDiscrete
 INF = np.inf
 BIGGEST = float(np.finfo(np.float32).max)
 
@@ -30,7 +30,8 @@ BOXES = {
     "rank 2": Box(np.float32([[-1, 0, 1], [2, 3, 4]]), np.float32([[5, 6, 7], [8, 9, 10]])),
 }
 each_box = pytest.mark.parametrize("space", BOXES.values(), ids=BOXES.keys())
-each_bounds = pytest.mark.parametrize("bounds", ["clip", "tanh"])
+MAPS = {"clip": ClipAction, "tanh": TanhAction}
+each_bounds = pytest.mark.parametrize("bounds", MAPS)
 
 
 def two_sided(space):
@@ -44,7 +45,7 @@ def size_of(space):
 def to_actions(space, bounds, raw):
     """Maps one raw number per row, the same for all elements; numpy [B, *shape]."""
     raw = np.repeat(np.float32(raw)[:, None], size_of(space), axis=1)
-    actions = action_spec(space, bounds=bounds).action_map(tf.constant(raw)).numpy()
+    actions = MAPS[bounds].from_space(space)(tf.constant(raw)).numpy()
     assert actions.shape == (len(raw), *space.shape)
     assert actions.dtype == space.dtype
     return actions
@@ -60,34 +61,10 @@ def to_actions(space, bounds, raw):
     ],
 )
 def test_discrete_actions_start_where_the_space_does(space, first, dtype):
-    spec = action_spec(space)
-    assert spec.family is tfp.distributions.Categorical
-    assert spec.parameters == {"logits": 3}
-    actions = spec.action_map(tf.constant([0, 1, 2])).numpy()
+    actions = DiscreteAction.from_space(space)(tf.constant([0, 1, 2])).numpy()
     assert actions.tolist() == [first, first + 1, first + 2]
     assert actions.dtype == dtype
     assert all(space.contains(action) for action in actions)
-
-
-def test_every_sample_of_a_discrete_spec_is_in_the_space():
-    space = Discrete(4, start=-2)
-    spec = action_spec(space)
-    raw = spec.family(logits=tf.zeros([100, 4])).sample(seed=(1, 2))
-    actions = spec.action_map(raw).numpy()
-    assert set(actions.tolist()) == {-2, -1, 0, 1}
-    assert all(space.contains(action) for action in actions)
-
-
-@each_bounds
-@each_box
-def test_the_spec_of_a_box_is_a_gaussian_over_its_elements(space, bounds):
-    spec = action_spec(space, bounds=bounds)
-    size = size_of(space)
-    assert spec.family is tfp.distributions.MultivariateNormalDiag
-    assert spec.parameters == {"loc": size, "scale_diag": size}
-    assert type(spec.action_map) is {"clip": ClipAction, "tanh": TanhAction}[bounds]
-    raw = spec.family(loc=tf.zeros([5, size]), scale_diag=tf.ones([5, size])).sample(seed=(1, 2))
-    assert spec.action_map(raw).shape == (5, *space.shape)
 
 
 @each_bounds
@@ -175,42 +152,23 @@ def test_an_unbounded_raw_action_is_the_action(bounds):
 def test_elements_keep_their_places(bounds):
     space = BOXES["rank 2"]
     raw = tf.constant([[9.0, -9.0, 9.0, -9.0, 9.0, -9.0]])
-    action = action_spec(space, bounds=bounds).action_map(raw).numpy()
+    action = MAPS[bounds].from_space(space)(raw).numpy()
     np.testing.assert_allclose(action, [[[5, 0, 7], [2, 9, 4]]], rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("space", "name"),
-    [
-        (gymnasium.spaces.MultiDiscrete([2, 3]), "MultiDiscrete"),
-        (Box(0, 255, (2,), np.uint8), "Box.*uint8"),
-        (gymnasium.spaces.Dict({"move": Discrete(2)}), "Dict.*move"),
-        (gymnasium.spaces.MultiBinary(3), "MultiBinary"),
-    ],
-)
-def test_unsupported_spaces_raise_with_their_name(space, name):
-    with pytest.raises(ValueError, match=f"Discrete or a Box of floats. Received: {name}"):
-        action_spec(space)
-
-
-def test_unknown_bounds_raise_with_their_value():
-    with pytest.raises(ValueError, match=r"bounds must .*Received: bounds='squash'"):
-        action_spec(Discrete(2), bounds="squash")
 
 
 @each_bounds
 @each_box
-def test_making_a_spec_warns_of_nothing(space, bounds):
+def test_making_a_map_warns_of_nothing(space, bounds):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        action_spec(space, bounds=bounds)
+        MAPS[bounds].from_space(space)
     assert not caught
 
 
 @each_bounds
 @each_box
 def test_a_box_map_survives_keras_serialization_through_json(space, bounds):
-    action_map = action_spec(space, bounds=bounds).action_map
+    action_map = MAPS[bounds].from_space(space)
     saved = json.dumps(keras.saving.serialize_keras_object(action_map))
     restored = keras.saving.deserialize_keras_object(json.loads(saved))
     assert type(restored) is type(action_map)
@@ -219,15 +177,86 @@ def test_a_box_map_survives_keras_serialization_through_json(space, bounds):
     np.testing.assert_array_equal(restored(raw), action_map(raw))
 
 
-def test_a_discrete_map_survives_keras_serialization_through_json():
-    action_map = action_spec(Discrete(3, start=-2, dtype=np.int32)).action_map
+INTEGERS = {
+    "discrete": Discrete(3, start=-2, dtype=np.int32),
+    "multi discrete": MultiDiscrete([2, 5, 3], start=[1, -4, 0]),
+    "multi discrete rank 2": MultiDiscrete([[2, 3], [4, 1]], dtype=np.int32),
+    "multi discrete bytes": MultiDiscrete([3, 200], dtype=np.uint8),
+    "multi binary": gymnasium.spaces.MultiBinary(4),
+    "multi binary rank 2": gymnasium.spaces.MultiBinary([2, 3]),
+}
+each_integers = pytest.mark.parametrize("space", INTEGERS.values(), ids=INTEGERS.keys())
+
+
+@each_integers
+def test_integers_start_where_the_space_does_and_end_where_it_does(space):
+    sizes = np.ravel(getattr(space, "nvec", getattr(space, "n", 2)))
+    if isinstance(space, gymnasium.spaces.MultiBinary):
+        sizes = np.full(size_of(space), 2)
+    raw = np.int32([np.zeros(len(sizes)), sizes - 1]).reshape(2, *(space.shape and (-1,)))
+    lowest, highest = actions = DiscreteAction.from_space(space)(tf.constant(raw)).numpy()
+    assert actions.dtype == space.dtype
+    assert space.contains(lowest) and space.contains(highest)
+    start = np.broadcast_to(getattr(space, "start", 0), space.shape)
+    np.testing.assert_array_equal(lowest, start)
+    np.testing.assert_array_equal(highest, start + sizes.reshape(space.shape) - 1)
+    if space.shape:
+        assert not space.contains(highest + np.ones_like(highest))
+
+
+def test_golden_integers():
+    # [1, 4, 2] + [1, -4, 0]
+    action_map = DiscreteAction.from_space(INTEGERS["multi discrete"])
+    assert action_map(tf.constant([[1, 4, 2]])).numpy().tolist() == [[2, 0, 2]]
+
+
+@each_integers
+def test_an_integer_map_survives_keras_serialization_through_json(space):
+    action_map = DiscreteAction.from_space(space)
     saved = json.dumps(keras.saving.serialize_keras_object(action_map))
-    restored = keras.saving.deserialize_keras_object(json.loads(saved))
-    assert restored == action_map == DiscreteAction(-2, "int32")
+    assert keras.saving.deserialize_keras_object(json.loads(saved)) == action_map
+
+
+def test_golden_unit():
+    # .1 + .6 x: x = 0, .5, 1
+    actions = UnitAction(0.1, 0.7, (1,))(tf.constant([[0.0], [0.5], [1.0]])).numpy()
+    np.testing.assert_allclose(actions[:, 0], [0.1, 0.4, 0.7], rtol=1e-6)
+
+
+@each_box
+def test_unit_maps_the_interval_onto_the_box_or_raises_without_bounds(space):
+    if not two_sided(space).all():
+        with pytest.raises(ValueError, match=r"finite bounds. Received: low="):
+            UnitAction.from_space(space)
+        return
+    raw = np.repeat(np.float32([0.0, 0.3, 1.0])[:, None], size_of(space), axis=1)
+    actions = UnitAction.from_space(space)(tf.constant(raw)).numpy()
+    assert actions.dtype == space.dtype
+    assert all(space.contains(np.asarray(action)) for action in actions)
+    np.testing.assert_allclose(actions[0], space.low, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(actions[2], space.high, rtol=1e-6, atol=1e-6)
+
+
+def test_a_joint_map_maps_every_leaf_by_its_own_and_survives_serialization():
+    box, integers = Box(-2.0, 4.0, (2,)), INTEGERS["multi discrete"]
+    action_map = JointAction(
+        {"arm/0": ClipAction.from_space(box), "arm/1": DiscreteAction.from_space(integers)}
+    )
+    raw = {"arm/1": tf.constant([[1, 0, 2]]), "arm/0": tf.constant([[0.5, -3.0]])}
+    saved = json.dumps(keras.saving.serialize_keras_object(action_map))
+    for joint in (action_map, keras.saving.deserialize_keras_object(json.loads(saved))):
+        actions = joint(raw)
+        assert actions.keys() == raw.keys()
+        assert actions["arm/0"].numpy().tolist() == [[2.5, -2.0]]
+        assert actions["arm/1"].numpy().tolist() == [[2, -4, 2]]
+
+
+BOX_MAPS = [ClipAction, TanhAction]
 
 
 @pytest.mark.parametrize("space", [Discrete(3, start=5), *BOXES.values()], ids=str)
 def test_a_map_is_rebuilt_from_its_config(space):
-    action_map = action_spec(space).action_map
-    config = json.loads(json.dumps(action_map.get_config()))
-    assert type(action_map)(**config).get_config() == action_map.get_config()
+    for kind in BOX_MAPS if isinstance(space, Box) else [DiscreteAction]:
+        action_map = kind.from_space(space)
+        config = json.loads(json.dumps(action_map.get_config()))
+        assert kind.from_config(config).get_config() == action_map.get_config()
