@@ -40,6 +40,7 @@ def make_cell(cell: Any, units: int, seeds: Seeds) -> Any:
         units,
         kernel_initializer=orthogonal(seed=seeds.next()),
         recurrent_initializer=orthogonal(seed=seeds.next()),
+        seed=seeds.next(),  # of a dropout that is not there, but a variable all the same
     )
 
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from tensorflow_probability import distributions as tfd
 
-from ppo_tf.types import Tensor
+from ppo_tf.types import Distribution, Tensor
 
 REACH = 6.5  # standard deviations
 # 32 nodes are exact to float32 on a Gaussian's +-6.5 standard deviations; 24 are off by 1e-8.
@@ -118,3 +118,43 @@ def _kl_truncated(p, q, name=None):
     log_p = p.log_prob(loc) - 0.5 * z**2
     log_q = q.log_prob(q.loc) - 0.5 * ((scale * z + (loc - q.loc)) / q.scale) ** 2
     return tf.reduce_sum(weights * scale * tf.exp(log_p) * (log_p - log_q), 0)
+
+
+class Product:
+    """Independent distributions by path, with the methods of one.
+
+    tfd.JointDistributionNamed is the same, but traces a sample of every part for each
+    log-probability: an update of four parts took nine times as long to trace.
+
+    Args:
+        parts: {path: distribution of batch shape [B]}.
+    """
+
+    def __init__(self, parts: dict[str, Distribution]):
+        self.parts = parts
+
+    def sample(self, seed: Tensor) -> dict[str, Tensor]:
+        """{path: sample [B, ...]} from a stateless seed, int32 [2]; each part has its own."""
+        seeds = tfp.random.split_seed(seed, n=len(self.parts), salt="Product")
+        seeds = tf.unstack(seeds) if tf.is_tensor(seeds) else seeds
+        return {k: d.sample(seed=s) for (k, d), s in zip(self.parts.items(), seeds, strict=True)}
+
+    def log_prob(self, value: dict[str, Tensor]) -> Tensor:
+        """Sum over the parts, float [B]."""
+        return tf.add_n([d.log_prob(value[k]) for k, d in self.parts.items()])
+
+    def entropy(self) -> Tensor:
+        """Sum over the parts, float [B], nats."""
+        return tf.add_n([d.entropy() for d in self.parts.values()])
+
+    def kl_divergence(self, other: Product) -> Tensor:
+        """KL(self || other), sum over the parts, float [B], nats."""
+        return tf.add_n([d.kl_divergence(other.parts[k]) for k, d in self.parts.items()])
+
+    def mode(self) -> dict[str, Tensor]:
+        """{path: mode [B, ...]}."""
+        return {k: d.mode() for k, d in self.parts.items()}
+
+    def mean(self) -> dict[str, Tensor]:
+        """{path: mean [B, ...]}."""
+        return {k: d.mean() for k, d in self.parts.items()}

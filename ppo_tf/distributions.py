@@ -21,7 +21,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from ppo_tf import ops
-from ppo_tf.densities import CentredTruncatedNormal, OpenBeta, TanhNormalDiag
+from ppo_tf.densities import CentredTruncatedNormal, OpenBeta, Product, TanhNormalDiag
 from ppo_tf.types import Distribution, DistributionFamily, Nest, Tensor
 
 tfd = tfp.distributions
@@ -299,9 +299,7 @@ class Joint:
 
     def __call__(self, **parameters: dict[str, Tensor]) -> Distribution:
         """Of {path: {name: parameter [B, ...]}}; raw actions {path: [B, ...]}."""
-        return tfd.JointDistributionNamed(
-            {path: family(**parameters[path]) for path, family in self._sorted()}
-        )
+        return Product({path: family(**parameters[path]) for path, family in self._sorted()})
 
     def _sorted(self):
         """The parts in an order that survives saving: it decides who gets which random numbers."""

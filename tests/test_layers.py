@@ -7,6 +7,7 @@ import reference
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from ppo_tf import ops
 from ppo_tf.layers import (
     ExplorationDirections,
     MaskLogits,
