@@ -64,7 +64,8 @@ def export_policy(
         value(observation) -> {"value" float [B]}: the critic's, where one is given.
 
     The leaves of a Dict or Tuple are arguments and results of their own: the observation "arm/0" is
-    the argument arm_0, the action "arm/0" the result action_arm_0. A model with a memory also takes
+    the argument arm_0, the action "arm/0" the result action_arm_0; what would not be a name, as of
+    a Tuple's first leaf, is called observation_0. A model with a memory also takes
     state_0, state_1, ..., each [B, units], and returns those after the step; zeros, which
     initial_state(batch_size int32) gives, start an episode.
 
@@ -130,7 +131,7 @@ def _signature(function, model, observation_spec, more=None):
         f"state_{i}": tf.TensorSpec((None, *s.shape[1:]), s.dtype, name=f"state_{i}")
         for i, s in enumerate(states)
     }
-    names = {_name(path): path for path in spec} if isinstance(spec, dict) else {}
+    names = {argument_name(path): path for path in spec} if isinstance(spec, dict) else {}
     observations = {name: spec[path] for name, path in names.items()} or {"observation": spec}
     arguments = [*observations, *state_specs, *(more or {})]
     if len(set(arguments)) < len(arguments) or len(names) < len(spec if names else []):
@@ -159,13 +160,15 @@ def _initial_state(model):
     )
 
 
-def _name(path: str) -> str:
-    return path.replace("/", "_")
+def argument_name(path: str) -> str:
+    """The argument of the signatures that takes an observation's leaf, by the leaf's path."""
+    name = path.replace("/", "_")
+    return name if name.isidentifier() else f"observation_{name}"
 
 
 def _named(prefix: str, nest: Nest) -> dict[str, Any]:
     if isinstance(nest, dict):
-        return {f"{prefix}_{_name(path)}": leaf for path, leaf in nest.items()}
+        return {f"{prefix}_{path.replace('/', '_')}": leaf for path, leaf in nest.items()}
     return {prefix: nest}
 
 

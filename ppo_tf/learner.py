@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -15,16 +15,34 @@ from ppo_tf import diagnostics, layers, ops, recurrent
 from ppo_tf.batch import Batch, first_states
 from ppo_tf.estimators import GAE
 from ppo_tf.losses import Clip, SquaredError
+from ppo_tf.objective import Objective
 from ppo_tf.optimizers import default_optimizer
 from ppo_tf.policy import Policy
 from ppo_tf.types import (
     Estimator,
     Loss,
+    Metrics,
+    Nest,
     NonFiniteError,
     Tensor,
     Trajectory,
     ValueLoss,
 )
+
+_plain = tf.autograph.experimental.do_not_convert
+
+
+class _Start(NamedTuple):
+    """What an update knows before its first gradient step."""
+
+    variables: list[Tensor]  # to undo the update
+    rewards: Tensor  # [T, B], scaled
+    policy_state: list[Tensor]  # before the first row, [B, units] each
+    critic_state: list[Tensor]
+    old_parameters: Nest  # [T, B, ...]
+    explained_variance: Tensor
+    batch: Batch
+    last_states: list[list[Tensor]]  # of policy and critic after the last row
 
 
 class Learner:
@@ -32,7 +50,8 @@ class Learner:
 
     An update recomputes the old distributions and the values with the weights that acted, estimates
     advantages, and takes `epochs` passes of gradient steps over shuffled minibatches. An update in
-    which a number is not finite is undone.
+    which a number is not finite is undone. Components are called as they are, without AutoGraph:
+    control flow that depends on tensors needs `tf.cond`, `tf.scan` or a `tf.function` of their own.
 
     Args:
         policy: what acts and learns.
@@ -108,18 +127,23 @@ class Learner:
         self.policy = policy
         self.critic = critic
         self.optimizer = optimizer or default_optimizer()
-        self.estimator = estimator or GAE()
         self.loss = loss or Clip()
-        self.value_loss = value_loss or SquaredError()
-        self.value_coefficient = value_coefficient
         self.epochs = epochs
         self.minibatch_size = minibatch_size
-        self.standardize_advantages = standardize_advantages
         self.recompute_advantages = recompute_advantages
         self.reward_scaling = reward_scaling
         self.recurrent = policy.recurrent or recurrent.is_recurrent(critic)
         self.sequence_length = sequence_length if self.recurrent else 1
-        self.target_kl = target_kl
+        self.objective = Objective(
+            policy,
+            critic,
+            estimator or GAE(),
+            self.loss,
+            value_loss or SquaredError(),
+            value_coefficient,
+            standardize_advantages,
+            target_kl,
+        )
         self.seed = seed
         self.updates = 0  # done so far
         self._metric_names: list[str] = []  # set when the update is traced
@@ -216,78 +240,109 @@ class Learner:
             float [n], the metrics by the order of `_metric_names`; last, the index of the first
             that went bad, or -1.
         """
-        before = [tf.identity(v) for v in self.variables]
-        rewards = self._scaled_rewards(trajectory)
-        policy_start, critic_start = [[tf.identity(v) for v in part] for part in self._states]
-        old_parameters, policy_states = self.policy.unroll(
-            trajectory.observations, policy_start, trajectory.starts
-        )
-        old_values, advantages, targets, critic_states = self._estimate(
-            trajectory, rewards, critic_start
-        )
-        explained = ops.explained_variance(old_values, targets, trajectory.valid)
-        length = self.sequence_length
-        batch = Batch(
-            *ops.to_sequences(
-                (
-                    trajectory.observations,
-                    trajectory.actions,
-                    trajectory.valid,
-                    trajectory.starts,
-                    old_parameters,
-                    old_values,
-                    advantages,
-                    targets,
-                ),
-                length,
-            ),
-            first_states(policy_start, policy_states, length),
-            first_states(critic_start, critic_states, length),
-        )
-
-        # Only the shapes of the metrics: the computation is dropped as nothing uses it.
-        like = self._losses(batch.take(order[0, 0]))[1]
+        start = self._start(trajectory)
+        like, _ = self._evaluated(start.batch.take(order[0, 0]))
         totals = {name: tf.zeros_like(value) for name, value in like.items()}
-        totals["gradient_norm"] = tf.constant(0.0)
-        metric_names = list(totals)
         first_bad, steps, epoch = tf.constant(-1), tf.constant(0), tf.constant(0)
         stop = tf.constant(False)
 
         # Conditions of the loops instead of `break`, which would make every step a branch.
         while epoch < self.epochs and not stop:
-            fresh = self._refreshed(batch, trajectory, rewards, critic_start)
+            batch = self._refreshed(start, trajectory)
             minibatch = tf.constant(0)
             while minibatch < order.shape[1] and not stop:
-                metrics, kl = self._gradient_step(fresh.take(order[epoch, minibatch]))
-                totals = {name: totals[name] + metrics[name] for name in metric_names}
-                first_bad = diagnostics.first_non_finite([metrics[name] for name in metric_names])
+                metrics, kl = self._gradient_step(batch, order[epoch, minibatch])
+                totals = tf.nest.map_structure(tf.add, totals, metrics)
+                first_bad = self._first_bad(metrics)
                 minibatch += 1
                 stop = first_bad >= 0
-                if self.target_kl is not None:
-                    stop = stop | (kl > self.target_kl)
+                if self.objective.target_kl is not None:
+                    stop = stop | (kl > self.objective.target_kl)
             steps += minibatch
             epoch += 1
+        return self._finish(trajectory, start, totals, steps, epoch, first_bad)
 
+    # What follows needs no AutoGraph, whose conversions were a third of the time to trace.
+
+    @_plain
+    def _start(self, trajectory: Trajectory) -> _Start:
+        """All that is computed with the weights that acted."""
+        before = [tf.identity(v) for v in self.variables]
+        rewards = self._scaled_rewards(trajectory)
+        policy_state, critic_state = [[tf.identity(v) for v in part] for part in self._states]
+        old_parameters, policy_states = self.policy.unroll(
+            trajectory.observations, policy_state, trajectory.starts
+        )
+        values, advantages, targets, critic_states = self.objective.estimate(
+            trajectory, rewards, critic_state
+        )
+        length = self.sequence_length
+        facts = (trajectory.observations, trajectory.actions, trajectory.valid, trajectory.starts)
+        batch = Batch(
+            *ops.to_sequences((*facts, old_parameters, values, advantages, targets), length),
+            first_states(policy_state, policy_states, length),
+            first_states(critic_state, critic_states, length),
+        )
+        last = [[part[-1] for part in states] for states in (policy_states, critic_states)]
+        explained = ops.explained_variance(values, targets, trajectory.valid)
+        return _Start(
+            before, rewards, policy_state, critic_state, old_parameters, explained, batch, last
+        )
+
+    @_plain
+    def _refreshed(self, start: _Start, trajectory: Trajectory) -> Batch:
+        """The batch with the advantages that an epoch wants; at epoch 0 they are the same again."""
+        if not self.recompute_advantages:
+            return start.batch
+        _, advantages, targets, _ = self.objective.estimate(
+            trajectory, start.rewards, start.critic_state
+        )
+        advantages, targets = ops.to_sequences((advantages, targets), self.sequence_length)
+        return start.batch._replace(advantages=advantages, targets=targets)
+
+    @_plain
+    def _evaluated(self, batch: Batch) -> tuple[Metrics, Tensor]:
+        """The metrics of a gradient step by their names; only the shapes are used."""
+        _, metrics, kl = self.objective.losses(batch)
+        return metrics | {"gradient_norm": tf.constant(0.0)}, kl
+
+    @_plain
+    def _gradient_step(self, batch: Batch, rows: Tensor) -> tuple[Metrics, Tensor]:
+        """One step of the optimiser on the sequences `rows`; returns (metrics, mean KL before the
+        step)."""
+        with tf.GradientTape() as tape:
+            total, metrics, kl = self.objective.losses(batch.take(rows))
+        gradients = tape.gradient(total, [v.value for v in self._trained])
+        metrics["gradient_norm"] = tf.linalg.global_norm(gradients)
+        self.optimizer.apply(gradients, self._trained)
+        return metrics, kl
+
+    @_plain
+    def _first_bad(self, metrics: Metrics) -> Tensor:
+        return diagnostics.first_non_finite(list(metrics.values()))
+
+    @_plain
+    def _finish(self, trajectory, start: _Start, totals, steps, epoch, first_bad) -> Tensor:
+        """Moves what moves once per update, undoes all of it if a number is bad, and returns the
+        metrics."""
         metrics = {name: total / tf.cast(steps, tf.float32) for name, total in totals.items()}
         new_parameters, _ = self.policy.unroll(
-            trajectory.observations, policy_start, trajectory.starts
+            trajectory.observations, start.policy_state, trajectory.starts
         )
-        old_dist = self.policy.family(**ops.merge_time(old_parameters))
+        old_dist = self.policy.family(**ops.merge_time(start.old_parameters))
         new_dist = self.policy.family(**ops.merge_time(new_parameters))
         actions, valid = ops.merge_time((trajectory.actions, trajectory.valid))
         metrics.update(diagnostics.policy_change(old_dist, new_dist, actions, valid))
         if hasattr(self.loss, "after_update"):
             self.loss.after_update(metrics.get("kl", metrics["kl_k3"]))
         self._learn_statistics(trajectory)
-        for variables, states in zip(self._states, (policy_states, critic_states), strict=True):
-            for variable, part in zip(variables, states, strict=True):
-                variable.assign(part[-1])
-        metrics_bad = diagnostics.first_non_finite(list(metrics.values()))
-        first_bad = tf.where(first_bad >= 0, first_bad, metrics_bad)
-        good = first_bad < 0
-        for variable, value in zip(self.variables, before, strict=True):
-            variable.assign(tf.where(good, tf.convert_to_tensor(variable), value))
-        metrics["explained_variance"] = explained
+        for variables, states in zip(self._states, start.last_states, strict=True):
+            for variable, state in zip(variables, states, strict=True):
+                variable.assign(state)
+        first_bad = tf.where(first_bad >= 0, first_bad, self._first_bad(metrics))
+        for variable, value in zip(self.variables, start.variables, strict=True):
+            variable.assign(tf.where(first_bad < 0, tf.convert_to_tensor(variable), value))
+        metrics["explained_variance"] = start.explained_variance
         metrics["epochs"] = epoch
         metrics["gradient_steps"] = steps
         metrics["learning_rate"] = tf.convert_to_tensor(self.optimizer.learning_rate)
@@ -301,86 +356,6 @@ class Learner:
             done = trajectory.terminated | trajectory.truncated
             rewards = self.reward_scaling(rewards, done, trajectory.valid)
         return tf.where(trajectory.valid, rewards, tf.zeros_like(rewards))
-
-    def _values(self, observations, state, starts) -> tuple[Tensor, list[Tensor]]:
-        """V(s) float [T, B] and the critic's states after each step."""
-        if self.critic is None:
-            return tf.zeros(starts.shape), []
-        values, states = recurrent.unroll(self.critic, observations, state, starts)
-        if values.shape.rank != 2:
-            shape = ", ".join(["n", *map(str, values.shape[2:])])
-            raise ValueError(
-                f"The critic must return values of shape [n]. Received: values of shape [{shape}]"
-            )
-        return values, states
-
-    def _estimate(self, trajectory: Trajectory, rewards: Tensor, state: list[Tensor]):
-        """Values, advantages and targets, each float [T, B], by the critic's present weights; and
-        its states after each step."""
-        values, states = self._values(trajectory.observations, state, trajectory.starts)
-        # V(s') is one step on from the state after s, whether or not s' is the next row.
-        next_values, _ = self._values(
-            tf.nest.map_structure(lambda x: x[None], ops.merge_time(trajectory.next_observations)),
-            ops.merge_time(states),
-            tf.zeros([1, math.prod(rewards.shape)], tf.bool),
-        )
-        # Where a row that is no transition follows, the sum must end: as at a truncation.
-        cut = tf.concat([~trajectory.valid[1:], tf.zeros_like(trajectory.valid[:1])], axis=0)
-        advantages, targets = self.estimator(
-            rewards=rewards,
-            values=values,
-            next_values=tf.reshape(next_values, rewards.shape),
-            terminated=trajectory.terminated,
-            truncated=trajectory.truncated | cut,
-        )
-        return values, advantages, targets, states
-
-    def _refreshed(self, batch: Batch, trajectory: Trajectory, rewards, critic_start) -> Batch:
-        """The batch with the advantages that an epoch wants; at epoch 0 they are the same again."""
-        if not self.recompute_advantages:
-            return batch
-        _, advantages, targets, _ = self._estimate(trajectory, rewards, critic_start)
-        advantages, targets = ops.to_sequences((advantages, targets), self.sequence_length)
-        return batch._replace(advantages=advantages, targets=targets)
-
-    def _losses(self, batch: Batch):
-        """Total loss, metrics and mean KL(old || new) of a minibatch."""
-        new_parameters, _ = self.policy.unroll(batch.observations, batch.policy_state, batch.starts)
-        values, _ = self._values(batch.observations, batch.critic_state, batch.starts)
-        actions, valid, old_parameters, new_parameters, advantages = ops.merge_time(
-            (batch.actions, batch.valid, batch.old_parameters, new_parameters, batch.advantages)
-        )
-        if self.standardize_advantages:
-            advantages = ops.standardize(advantages, valid)
-        new_dist = self.policy.family(**new_parameters)
-        old_dist = self.policy.family(**old_parameters)
-        loss, loss_metrics = self.loss(
-            new_dist=new_dist, old_dist=old_dist, actions=actions, advantages=advantages
-        )
-        policy_loss = ops.masked_mean(loss, valid)
-        metrics = {"policy_loss": policy_loss}
-        total = policy_loss
-        if self.critic is not None:
-            values, old_values, targets = ops.merge_time((values, batch.old_values, batch.targets))
-            errors = self.value_loss(values=values, old_values=old_values, targets=targets)
-            metrics["value_loss"] = ops.masked_mean(errors, valid)
-            total += self.value_coefficient * metrics["value_loss"]
-        for name, value in loss_metrics.items():
-            metrics[name] = ops.masked_mean(value, valid) if value.shape.rank else value
-        kl = tf.constant(0.0)
-        if self.target_kl is not None:
-            kl = ops.masked_mean(diagnostics.divergence(old_dist, new_dist, actions), valid)
-        return total, metrics, kl
-
-    def _gradient_step(self, batch: Batch):
-        """One step of the optimiser on one minibatch; returns (metrics, mean KL before the
-        step)."""
-        with tf.GradientTape() as tape:
-            total, metrics, kl = self._losses(batch)
-        gradients = tape.gradient(total, [v.value for v in self._trained])
-        metrics["gradient_norm"] = tf.linalg.global_norm(gradients)
-        self.optimizer.apply(gradients, self._trained)
-        return metrics, kl
 
     def _learn_statistics(self, trajectory: Trajectory) -> None:
         """Moves the normalisers by the observations of this update, once."""

@@ -20,6 +20,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tu
 
 import ppo_tf
 from ppo_tf import spaces
+from ppo_tf.export import argument_name
 from ppo_tf.masks import segment_sizes
 
 PAIR = Box(-2.0, 2.0, (2,))
@@ -212,7 +213,7 @@ def test_exported_policies_act_the_same_without_ppo_tf_and_tfp(trained, tmp_path
         observations = helpers.observe(envs.single_observation_space, (5,))
         if not isinstance(observations, dict):
             observations = {"observation": observations}
-        arrays = {path.replace("/", "_"): leaf for path, leaf in observations.items()}
+        arrays = {argument_name(path): leaf for path, leaf in observations.items()}
         np.savez(tmp_path / f"{name}.npz", **arrays)
     subprocess.run([sys.executable, "-c", LOADER, str(tmp_path)], check=True, timeout=500)
     for name, case in zip(IDS, CASES, strict=True):

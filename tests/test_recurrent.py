@@ -1,5 +1,7 @@
 """Models with a memory: against Keras' own layers, over episode ends, rollouts and updates."""
 
+import dataclasses
+
 import gymnasium
 import helpers
 import keras
@@ -188,9 +190,8 @@ def test_the_value_of_a_successor_continues_from_the_state_before_it():
         seen.update(arguments)
         return ppo_tf.GAE()(**arguments)
 
-    learner.estimator = spy
-    learner._build_states(2)
-    learner._estimate(
+    objective = dataclasses.replace(learner.objective, estimator=spy)
+    objective.estimate(
         ppo_tf.Trajectory(*map(tf.convert_to_tensor, trajectory)),
         tf.constant(trajectory.rewards),
         state,
