@@ -157,7 +157,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "LunarLander-v3": _LUNAR_LANDER,
     "LunarLanderContinuous-v3": _LUNAR_LANDER,
-    # No observation normalised: of 500 one-hot states each is rare. With the environment's own masks
+    # Observations as they are: of 500 one-hot states each is rare. With the environment's own masks
     # of actions without effect; without those 500,000 steps did not get above -100.
     "Taxi-v4": {
         "total_steps": 200_000,
