@@ -225,7 +225,7 @@ class FullGaussian(_Family):
         index = np.zeros((n, n), np.int32)
         index[rows, columns] = np.arange(len(rows))
         square = tf.gather(raw, index, axis=-1)
-        floor = 1e-5  # keeps the density finite
+        floor = 1e-3  # keeps the density finite: it goes with the inverse of L
         diagonal = floor + tf.nn.softplus(square + math.log(math.expm1(1.0 - floor)))
         lower = tf.where(np.tri(n, k=-1, dtype=bool), square, 0.0)
         return tf.where(np.eye(n, dtype=bool), diagonal, lower)
