@@ -186,7 +186,8 @@ class UnimodalBeta(_Family):
     """Independent Betas on (0, 1) with concentrations 1 + softplus: one mode, never at both ends.
 
     Chou et al. 2017, "Improving stochastic policy gradients in continuous control with deep
-    reinforcement learning using the Beta distribution". Entropy and KL are exact.
+    reinforcement learning using the Beta distribution". Entropy and KL are exact but for the digits
+    that cancel in float32: about 1e-3 nats at concentrations of 300, 0.01 at 10,000.
     """
 
     def __call__(self, concentration1: Tensor, concentration0: Tensor) -> Distribution:
