@@ -183,7 +183,8 @@ class UnimodalBeta(_Family):
     """Independent Betas on (0, 1) with concentrations 1 + softplus: one mode, never at both ends.
 
     Chou et al. 2017, "Improving stochastic policy gradients in continuous control with deep
-    reinforcement learning using the Beta distribution". Entropy and KL are exact.
+    reinforcement learning using the Beta distribution". Entropy and KL are exact but for the digits
+    that cancel in float32: about 1e-3 nats at concentrations of 300, 0.01 at 10,000.
     """
 
     def __call__(self, concentration1: Tensor, concentration0: Tensor) -> Distribution:
@@ -222,7 +223,7 @@ class FullGaussian(_Family):
         index = np.zeros((n, n), np.int32)
         index[rows, columns] = np.arange(len(rows))
         square = tf.gather(raw, index, axis=-1)
-        floor = 1e-5  # keeps the density finite
+        floor = 1e-3  # keeps the density finite: it goes with the inverse of L
         diagonal = floor + tf.nn.softplus(square + math.log(math.expm1(1.0 - floor)))
         lower = tf.where(np.tri(n, k=-1, dtype=bool), square, 0.0)
         return tf.where(np.eye(n, dtype=bool), diagonal, lower)

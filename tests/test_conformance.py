@@ -18,6 +18,7 @@ import tensorflow as tf
 import ppo_tf
 
 Box, Discrete = gymnasium.spaces.Box, gymnasium.spaces.Discrete
+MultiDiscrete = gymnasium.spaces.MultiDiscrete
 DISCRETE = helpers.spaces(helpers.box(3), Discrete(3))
 BOX = helpers.spaces(helpers.box(3), Box(-2.0, 2.0, (2,)))
 
@@ -61,6 +62,10 @@ def case(envs=DISCRETE, policy=None, critic=True, **options):
     return envs, make
 
 
+def policy_of(**options):
+    return lambda envs: helpers.make_policy(envs, **options)
+
+
 LOSSES = {
     "policy_gradient": ppo_tf.PolicyGradient,
     "clip": ppo_tf.Clip,
@@ -76,11 +81,14 @@ ESTIMATORS = {
 }
 ACTIONS = {
     "discrete_start": Discrete(4, start=-2),
+    "multi_discrete": MultiDiscrete([2, 4, 3], start=[0, -1, 5]),
+    "multi_binary": gymnasium.spaces.MultiBinary(3),
     "box_clip": Box(-2.0, 2.0, (2,)),
     "box_rank2_one_sided": Box(
         np.array([[0.0], [-np.inf]]), np.array([[np.inf], [1.0]]), dtype="f8"
     ),
 }
+CONTINUOUS = ("tanh_gaussian", "beta", "truncated_normal", "full_covariance")
 OBSERVATIONS = {
     "box_float64_rank2": Box(-1.0, 1.0, (2, 3), np.float64),
     "box_uint8": Box(0, 255, (2, 2, 3), np.uint8),
@@ -92,7 +100,7 @@ CASES = {
     **{f"estimator:{k}": case(BOX, estimator=v) for k, v in ESTIMATORS.items()},
     **{f"action:{k}": case(helpers.spaces(helpers.box(3), v)) for k, v in ACTIONS.items()},
     **{f"observation:{k}": case(helpers.spaces(v, Discrete(3))) for k, v in OBSERVATIONS.items()},
-    "action:box_tanh": case(BOX, lambda e: helpers.make_policy(e, continuous="tanh_gaussian")),
+    **{f"continuous:{k}": case(BOX, policy_of(continuous=k)) for k in CONTINUOUS},
     "scale:state_dependent": case(
         BOX, lambda e: helpers.make_policy(e, state_dependent_scale=True)
     ),
