@@ -11,9 +11,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import ppo_tf
-from ppo_tf import action_maps, diagnostics
+from ppo_tf import action_maps, diagnostics, ops
 from ppo_tf.distributions import (
-    MASKED_LOGIT,
     FullGaussian,
     Joint,
     MultiBernoulli,
@@ -521,7 +520,7 @@ def test_a_multi_categorical_is_the_product_of_its_categoricals(sizes):
 
 
 def test_padding_has_no_probability_even_where_every_category_is_masked():
-    logits = tf.constant([[MASKED_LOGIT, MASKED_LOGIT, 0.0, MASKED_LOGIT, 1.0]])
+    logits = tf.constant([[ops.MASKED_LOGIT, ops.MASKED_LOGIT, 0.0, ops.MASKED_LOGIT, 1.0]])
     p = MultiCategorical((2, 3))(logits)
     probabilities = p.distribution.probs_parameter().numpy()[0]
     np.testing.assert_allclose(probabilities[0], [0.5, 0.5, 0.0])
@@ -530,7 +529,9 @@ def test_padding_has_no_probability_even_where_every_category_is_masked():
 
 
 def test_a_masked_category_is_never_drawn_from_noise():
-    logits = tf.repeat(tf.constant([[0.0, MASKED_LOGIT, -20.0, MASKED_LOGIT, 1.0]]), 2000, axis=0)
+    logits = tf.repeat(
+        tf.constant([[0.0, ops.MASKED_LOGIT, -20.0, ops.MASKED_LOGIT, 1.0]]), 2000, axis=0
+    )
     noise = noise_of(MultiCategorical((2, 3)))
     drawn = noise.draw(np.random.default_rng(0), 1, {"logits": logits})[0]
     raw = noise.from_noise({"logits": logits}, drawn).numpy()
