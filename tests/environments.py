@@ -134,7 +134,7 @@ class TextObservation(Counting):
 class DictAction(Counting):
     """Acts by a dict."""
 
-    action_space = gymnasium.spaces.Dict({"gas": gymnasium.spaces.Discrete(2)})
+    action_space = gymnasium.spaces.Dict({"gas": gymnasium.spaces.Text(2)})
 
     def step(self, action):
         return super().step(action["gas"])

@@ -143,7 +143,7 @@ def test_sampled_and_most_likely_actions_lie_in_random_spaces(continuous, seed):
         assert distribution.log_prob(raw).shape == (16,)
         actions = tf.nest.map_structure(np.array, spec.action_map(raw))
         for row in range(16):
-            one = tf.nest.map_structure(lambda leaf, row=row: leaf[row], actions)
+            one = tf.nest.map_structure(lambda leaf, row=row: np.asarray(leaf[row]), actions)
             assert space.contains(spaces.unflatten(space, one)), (space, one)
 
 

@@ -253,7 +253,10 @@ BAD_INPUT = {
         [f"--env={environments.TEXT_OBSERVATION}"],
         ["observation space", "Text"],
     ),
-    "an action that is a dict": ([f"--env={environments.DICT_ACTION}"], ["action space", "Dict"]),
+    "an action of text in a dict": (
+        [f"--env={environments.DICT_ACTION}"],
+        ["action space", "gas", "Text"],
+    ),
     "no vector class": (["--env=Pendulum-v1", "--backend=vector"], ["backend", "vector"]),
     "a logdir under a file": ([ONE, "--logdir=file/run"], ["logdir", "file/run"]),
     "a logdir that exists": ([ONE, "--logdir=folder"], ["logdir", "folder"]),
