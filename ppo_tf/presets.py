@@ -131,8 +131,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "minibatch_size": 256,
         "recompute_advantages": True,
     },
-    # zoo's batch and lambda; it normalises, as the defaults do. Half its steps do with a higher rate
-    # and more epochs, of recomputed advantages.
+    # zoo's batch and lambda; it normalises, as the defaults do. Half its steps, a higher rate
+    # and more epochs of recomputed advantages.
     "Acrobot-v1": {
         "total_steps": 500_000,
         "num_envs": 16,
