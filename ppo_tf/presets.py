@@ -86,7 +86,7 @@ _MUJOCO: dict[str, Any] = {
 }
 
 # Schulman et al. 2017, Table 5: rate 2.5e-4 falling to 0, clip 0.1 (in the paper it falls as the
-# rate does; here it is constant, as in Baselines and CleanRL), entropy 0.01. Epochs and minibatch
+# rate does; here it is constant, as in CleanRL), entropy 0.01. Epochs and minibatch
 # as in Baselines' PPO2 and CleanRL, which are also where the value loss's weight comes from: 0.5
 # times half the squared error. Rewards are clipped by the environment.
 _ATARI: dict[str, Any] = {
