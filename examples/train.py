@@ -92,7 +92,7 @@ SETTINGS = {
     "state_dependent_scale": (bool, "Whether that deviation is a function of the state."),
     "seed": (int, "Of everything random in the run."),
     "eval_episodes": (int, "Episodes of each evaluation at the end, count."),
-    "jit": (bool, "Whether XLA compiles the update; by default unless there are images."),
+    "jit": (bool, "Whether XLA compiles the update; none: unless there are images."),
 }
 DEFINE = {
     int: flags.DEFINE_integer,
@@ -108,7 +108,8 @@ def define_settings():
     for name, (kind, text) in SETTINGS.items():
         default = DEFAULTS[name]
         if isinstance(default, tuple):
-            default = ",".join(map(str, default)) or "none"
+            default = ",".join(map(str, default))
+        default = "none" if default in (None, "") else default
         text = f"{text} (default: {default})"
         if isinstance(kind, list):
             flags.DEFINE_enum(name, None, kind, text)

@@ -67,7 +67,7 @@ class VectorCollector:
         self._space = envs.single_observation_space
         self._plain = not isinstance(spaces.leaves(self._space), dict)
         self._plain_actions = not isinstance(spaces.leaves(envs.single_action_space), dict)
-        actions = spaces.leaves(envs.single_action_space)
+        actions: Any = spaces.leaves(envs.single_action_space)
         self._masks = [
             (path, segment_sizes(actions[action] if action else actions))
             for action, path in masked_leaves(

@@ -186,9 +186,9 @@ def _observation_spec(model: keras.Model) -> Nest:
             f"A subclassed model needs the argument observation_spec. Received: model={model}"
         )
 
-    def spec(tensor):
+    def of(tensor):
         return tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype)
 
     if isinstance(model.input, dict):
-        return {path: spec(tensor) for path, tensor in model.input.items()}
-    return spec(model.inputs[0])
+        return {path: of(tensor) for path, tensor in model.input.items()}
+    return of(model.inputs[0])

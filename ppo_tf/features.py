@@ -217,7 +217,7 @@ def _encoder(path: str, leaf: gymnasium.Space) -> Callable[[Any, Tensor], Tensor
         if isinstance(leaf, kind):
             return encode
     raise ValueError(
-        f"Observations must be {', '.join(kind.__name__ for kind in ENCODERS)}, or a Dict or "
+        f"The observation space must be {', '.join(k.__name__ for k in ENCODERS)}, or a Dict or "
         f"Tuple of these. Received: {f'{path!r} is ' if path else ''}{leaf}; leave a part of a "
         "Dict or Tuple out by exclude, or give Policy and Learner your own Keras models"
     )

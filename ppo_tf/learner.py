@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ppo_tf import diagnostics, layers, ops, recurrent
+from ppo_tf import diagnostics, layers, models, ops, recurrent
 from ppo_tf.batch import Batch, first_states
 from ppo_tf.estimators import GAE
 from ppo_tf.losses import Clip, SquaredError
@@ -153,7 +153,7 @@ class Learner:
         self._trained = _unique(v for m in self._models for v in m.trainable_variables)
         self.optimizer.build(self._trained)
         if jit_compile is None:
-            jit_compile = not any(_has_convolutions(model) for model in self._models)
+            jit_compile = not any(models.has_convolutions(model) for model in self._models)
         self._compiled: Callable = tf.function(self._update, jit_compile=jit_compile)
 
     @property
@@ -278,11 +278,12 @@ class Learner:
         )
         length = self.sequence_length
         facts = (trajectory.observations, trajectory.actions, trajectory.valid, trajectory.starts)
-        batch = Batch(
-            *ops.to_sequences((*facts, old_parameters, values, advantages, targets), length),
+        steps: Any = ops.to_sequences((*facts, old_parameters, values, advantages, targets), length)
+        states: Any = (
             first_states(policy_state, policy_states, length),
             first_states(critic_state, critic_states, length),
         )
+        batch = Batch(*steps, *states)
         last = [[part[-1] for part in states] for states in (policy_states, critic_states)]
         explained = ops.explained_variance(values, targets, trajectory.valid)
         return _Start(
@@ -364,11 +365,6 @@ class Learner:
             recurrent.encode(self.policy.actor, observations)
             if self.critic is not None:
                 recurrent.encode(self.critic, observations)
-
-
-def _has_convolutions(model: keras.Model) -> bool:
-    parts = getattr(model, "layers", ())
-    return any(isinstance(p, keras.layers.Conv2D) or _has_convolutions(p) for p in parts)
 
 
 def _unique(variables) -> list[Any]:

@@ -22,7 +22,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-MASK_KEY = "action_mask"
+from ppo_tf.masks import MASK_KEY
+
 
 _DTYPES = ("bool", "int8", "uint8", "int32", "int64")
 

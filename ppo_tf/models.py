@@ -46,6 +46,31 @@ def action_space(envs: Environment) -> gymnasium.Space:
     return envs.action_space if space is None else space
 
 
+def has_convolutions(model: Any) -> bool:
+    """Whether a Keras model or layer has a two-dimensional convolution in it."""
+    parts = getattr(model, "layers", ())
+    return any(isinstance(p, keras.layers.Conv2D) or has_convolutions(p) for p in parts)
+
+
+def joint_model(actor: Any, critic: Any) -> keras.Model | None:
+    """Both in one model, if they share layers from the same inputs on; else None.
+
+    Separately, they would compute what they share twice: TensorFlow does not see that two readings
+    of a variable are the same.
+
+    Returns:
+        keras.Model from the actor's inputs to (the actor's outputs, the critic's).
+    """
+    if not getattr(actor, "inputs", None) or not getattr(critic, "inputs", None):
+        return None
+    shared = {id(v) for v in actor.trainable_variables} & {
+        id(v) for v in critic.trainable_variables
+    }
+    if not shared or not {id(x) for x in critic.inputs} <= {id(x) for x in actor.inputs}:
+        return None
+    return keras.Model(actor.input, (actor.output, critic.output))
+
+
 def encoder(envs: Environment, *, seed: int | None = None, **options: Any) -> keras.Model:
     """Observations to features: the network of `mlp_actor` and `mlp_critic` without their heads.
 

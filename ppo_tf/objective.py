@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
 import keras
 import tensorflow as tf
 
-from ppo_tf import diagnostics, ops, recurrent
+from ppo_tf import diagnostics, models, ops, recurrent
 from ppo_tf.batch import Batch
 from ppo_tf.policy import Policy
-from ppo_tf.types import Estimator, Loss, Metrics, Tensor, Trajectory, ValueLoss
+from ppo_tf.types import Estimator, Loss, Metrics, Nest, Tensor, Trajectory, ValueLoss
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,11 @@ class Objective:
     value_coefficient: float
     standardize_advantages: bool
     target_kl: float | None
+
+    @functools.cached_property
+    def joint(self) -> keras.Model | None:
+        """Actor and critic in one model where they share layers."""
+        return models.joint_model(self.policy.actor, self.critic)
 
     def values(
         self, observations, state: list[Tensor], starts: Tensor
@@ -72,13 +78,20 @@ class Objective:
         )
         return values, advantages, targets, states
 
+    def _forward(self, batch: Batch) -> tuple[Nest, Tensor]:
+        """The distribution's parameters and V(s), [L, n, ...]."""
+        if self.joint is not None:
+            return recurrent.unroll(self.joint, batch.observations, [], batch.starts)[0]
+        parameters, _ = self.policy.unroll(batch.observations, batch.policy_state, batch.starts)
+        values, _ = self.values(batch.observations, batch.critic_state, batch.starts)
+        return parameters, values
+
     def losses(self, batch: Batch) -> tuple[Tensor, Metrics, Tensor]:
         """Total loss, metrics and mean KL(old || new) of a minibatch, scalars.
 
         The divergence is 0 where no `target_kl` asks for it.
         """
-        new_parameters, _ = self.policy.unroll(batch.observations, batch.policy_state, batch.starts)
-        values, _ = self.values(batch.observations, batch.critic_state, batch.starts)
+        new_parameters, values = self._forward(batch)
         actions, valid, old_parameters, new_parameters, advantages = ops.merge_time(
             (batch.actions, batch.valid, batch.old_parameters, new_parameters, batch.advantages)
         )

@@ -93,7 +93,7 @@ _MUJOCO: dict[str, Any] = {
 }
 
 # Schulman et al. 2017, Table 5: rate 2.5e-4 falling to 0, clip 0.1 (in the paper it falls as the
-# rate does; here it is constant, as in Baselines and CleanRL), entropy 0.01. Epochs and minibatch
+# rate does; here it is constant, as in CleanRL), entropy 0.01. Epochs and minibatch
 # as in Baselines' PPO2 and CleanRL, which are also where the value loss's weight comes from: 0.5
 # times half the squared error. Rewards are clipped by the environment.
 _ATARI: dict[str, Any] = {
@@ -138,13 +138,16 @@ PRESETS: dict[str, dict[str, Any]] = {
         "minibatch_size": 256,
         "recompute_advantages": True,
     },
-    # zoo, with half its steps; it normalises, as the defaults do.
+    # zoo's batch and lambda; it normalises, as the defaults do. Half its steps, a higher rate
+    # and more epochs of recomputed advantages.
     "Acrobot-v1": {
         "total_steps": 500_000,
         "num_envs": 16,
         "horizon": 256,
         "gae_lambda": 0.94,
-        "epochs": 4,
+        "learning_rate": 1e-3,
+        "minibatch_size": 256,
+        "recompute_advantages": True,
     },
     # zoo; it normalises, as the defaults do.
     "MountainCar-v0": {

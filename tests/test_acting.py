@@ -1,5 +1,7 @@
 """Both ways to act: the same distribution, the present weights, and a choice that says why."""
 
+import itertools
+
 import helpers
 import numpy as np
 import pytest
@@ -69,6 +71,38 @@ def test_litert_computes_what_keras_does(name):
         helpers.assert_close(raw, expected, rtol=1e-4, atol=1e-5)
         helpers.assert_close(action, policy.action_map(expected), rtol=1e-4, atol=1e-5)
         assert helpers.contained(envs.single_action_space, action)
+
+
+@pytest.mark.parametrize("name", ["box_clip", "gsde", "hybrid", "observations_nested", "masked"])
+def test_both_engines_make_the_same_of_the_same_noise(name):
+    envs, options = CASES[name]
+    policy = helpers.make_policy(envs, **options)
+    away_from_zero(policy)
+    made = {}
+    for engine in ENGINES:
+        act = acting.make_acting(policy, envs, engine)
+        act.begin(6, seed=1, rollout=0)
+        observations = [
+            helpers.observe(envs.single_observation_space, (BATCH,), s) for s in range(6)
+        ]
+        made[engine] = [act(o, step, NONE) for step, o in enumerate(observations)]
+    for one, other in zip(made["litert"], made["tensorflow"], strict=True):
+        helpers.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_state_dependent_noise_is_held_for_its_period_and_drawn_anew_by_each_rollout():
+    policy = helpers.make_policy(BOX, continuous="gsde", sde_period=3)
+    observations = helpers.observe(BOX.single_observation_space, (BATCH,))
+    for engine in ENGINES:
+        act = acting.make_acting(policy, BOX, engine)
+        raw = []
+        for rollout in range(2):
+            act.begin(5, seed=0, rollout=rollout)
+            raw += [act(observations, step, NONE)[0] for step in range(5)]
+        changes = [bool((a != b).all()) for a, b in itertools.pairwise(raw)]
+        assert changes == [False, False, True, False, True, False, False, True, False]
+        held = [bool((a == b).all()) for a, b in itertools.pairwise(raw)]
+        assert held == [not change for change in changes]
 
 
 def noise_at(policy, engine, step):
@@ -186,6 +220,13 @@ def test_a_distribution_of_ones_own_takes_the_general_way_and_says_so():
     raw, action = act(helpers.observe(BOX.single_observation_space, (BATCH,)), 0, NONE)
     assert ((raw > 0) & (raw < 1)).all()
     np.testing.assert_allclose(action, 4.0 * raw - 2.0)
+
+
+def test_convolutions_act_in_tensorflow_unless_told_otherwise():
+    envs, options = CASES["image"]
+    policy = helpers.make_policy(envs, **options)
+    assert acting.make_acting(policy, envs).description == "TensorFlow (faster for convolutions)"
+    assert acting.make_acting(policy, envs, "litert").description == "LiteRT"
 
 
 def test_asking_for_litert_where_it_cannot_serve_is_an_error():

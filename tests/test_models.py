@@ -296,3 +296,23 @@ def test_the_same_seed_makes_the_same_actor():
     kernels = [(a, b) for a, b in zip(first, other, strict=True) if a.ndim > 1 and a.std() > 0]
     assert len(kernels) == 9  # 4 of the image network, 1 hidden, 4 linear heads
     assert not any(np.allclose(a, b) for a, b in kernels)
+
+
+def test_a_shared_trunk_is_computed_once_and_gives_the_same():
+    envs = helpers.spaces(helpers.masked(Discrete(3)), Discrete(3))
+    actor, critic = ppo_tf.shared_actor_critic(envs, seed=1)
+    joint = ppo_tf.models.joint_model(actor, critic)
+    observations = helpers.observe(envs.single_observation_space, (5,))
+    parameters, values = joint(observations)
+    np.testing.assert_array_equal(parameters["logits"], actor(observations)["logits"])
+    features = {"observation": observations["observation"]}
+    np.testing.assert_array_equal(values, critic(features))
+    layers = [id(layer) for model in (actor, critic) for layer in model.layers]
+    assert len(joint.layers) == len(set(layers))
+
+
+def test_models_that_share_nothing_stay_apart():
+    envs = helpers.spaces(helpers.box(3), Discrete(3))
+    actor, critic = ppo_tf.mlp_actor(envs), ppo_tf.mlp_critic(envs)
+    assert ppo_tf.models.joint_model(actor, critic) is None
+    assert ppo_tf.models.joint_model(actor, None) is None

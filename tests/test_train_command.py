@@ -361,6 +361,7 @@ def test_help_lists_every_flag_with_its_default_and_does_not_wait_for_tensorflow
     for name, default in DEFAULTS.items():
         if isinstance(default, tuple):
             default = ",".join(map(str, default))
+        default = "none" if default in (None, "") else default
         assert f"(default: {default})" in texts[name], name
     assert {"env", "logdir", "export_dir"} <= texts.keys()
     assert "absl" in modules
