@@ -37,6 +37,10 @@ class EnvPoolEnvs(gymnasium.vector.VectorEnv):
             ) from error
         if env_id not in envpool.list_all_envs():
             raise ValueError(f"EnvPool does not have the environment. Received: env={env_id!r}")
+        if not has_plain_spaces(env_id):
+            raise ValueError(
+                f"EnvPool has other spaces than Gymnasium's Dict or Tuple. Received: env={env_id!r}"
+            )
         self._env_id = env_id
         self._pool = self._make_pool(num_envs, seeds)
         reference = gymnasium.make(env_id)
@@ -80,3 +84,13 @@ class EnvPoolEnvs(gymnasium.vector.VectorEnv):
     def close_extras(self, **kwargs: Any) -> None:
         """Ends EnvPool's threads."""
         self._pool.close()
+
+
+def has_plain_spaces(env_id: str) -> bool:
+    """Whether neither space of Gymnasium's environment is a Dict or Tuple."""
+    env = gymnasium.make(env_id)
+    composite = gymnasium.spaces.Dict | gymnasium.spaces.Tuple
+    plain = not isinstance(env.observation_space, composite)
+    plain = plain and not isinstance(env.action_space, composite)
+    env.close()
+    return plain

@@ -14,7 +14,7 @@ from gymnasium.vector import AutoresetMode
 
 from ppo_tf import ops
 from ppo_tf.atari import AtariEnvs, is_atari
-from ppo_tf.envpool_envs import EnvPoolEnvs
+from ppo_tf.envpool_envs import EnvPoolEnvs, has_plain_spaces
 from ppo_tf.mask_observation import MASK_KEY, MaskObservation, has_mask
 
 BACKENDS = ("auto", "sync", "async", "vector", "envpool")
@@ -146,6 +146,8 @@ def choose_backend(
 
     if spec.id not in envpool.list_all_envs():
         return "sync", "EnvPool does not have the environment"
+    if not has_plain_spaces(spec.id):
+        return "sync", "EnvPool has other spaces than Gymnasium's Dict or Tuple"
     return "envpool", "EnvPool has the environment"
 
 

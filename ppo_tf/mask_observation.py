@@ -24,7 +24,6 @@ from gymnasium import spaces
 
 from ppo_tf.masks import MASK_KEY
 
-
 _DTYPES = ("bool", "int8", "uint8", "int32", "int64")
 
 

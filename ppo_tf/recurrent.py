@@ -50,8 +50,8 @@ class Recurrent(keras.Model):
         Returns:
             (outputs [B, ...], state after this step).
         """
-        features = cells.project(self.cell, forward(self.encoder, observations))
-        output, state = cells.step_projected(self.cell, features, list(state))
+        features = forward(self.encoder, observations)
+        output, state = cells.step(self.cell, features, list(state))
         return self._outputs(output, observations), state
 
     def unroll(
@@ -68,16 +68,8 @@ class Recurrent(keras.Model):
             (outputs [T, B, ...], states after each step, each [T, B, units]).
         """
         merged = ops.merge_time(observations)
-        projected = cells.project(self.cell, forward(self.encoder, merged))
-        projected = ops.split_time(projected, starts.shape[0])
-
-        def step(carry, now):
-            projected, start = now
-            state = [tf.where(start[:, None], tf.zeros_like(s), s) for s in carry[1]]
-            return cells.step_projected(self.cell, projected, state)
-
-        before = tf.zeros((starts.shape[1], self.cell.output_size), projected.dtype)
-        output, states = tf.scan(step, (projected, starts), initializer=(before, list(state)))
+        features = ops.split_time(forward(self.encoder, merged), starts.shape[0])
+        output, states = cells.unroll(self.cell, features, starts, list(state))
         outputs = self._outputs(ops.merge_time(output), merged)
         return ops.split_time(outputs, starts.shape[0]), states
 

@@ -93,3 +93,10 @@ def test_auto_takes_the_fastest_and_says_why(env_id, num_envs, options, backend,
 def test_without_envpool_auto_steps_in_turn(monkeypatch):
     monkeypatch.setattr(envs_module.importlib.util, "find_spec", lambda name: None)
     assert ppo_tf.choose_backend("Pendulum-v1", 8) == ("sync", "EnvPool is not installed")
+
+
+def test_composite_spaces_stay_with_gymnasium():
+    backend, reason = ppo_tf.choose_backend("Blackjack-v1", 16)
+    assert backend == "sync" and "Dict or Tuple" in reason
+    with pytest.raises(ValueError, match=r"other spaces.*Received: env='Blackjack-v1'"):
+        make("Blackjack-v1")

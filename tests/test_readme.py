@@ -13,8 +13,10 @@ README = (ROOT / "README.md").read_text()
 
 def test_the_python_examples_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    first, second = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    spaces, first, second = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     namespace: dict = {}
+    exec(spaces.replace("4_096", "2048"), namespace)
+    assert namespace["learner"].updates == 1
     exec(first.replace("100_000", "2048"), namespace)
     assert namespace["learner"].updates == 1
     exec(second, namespace)

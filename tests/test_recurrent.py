@@ -208,6 +208,39 @@ def make_plain_actor():
     return keras.Model(inputs, {"logits": keras.layers.Dense(3)(inputs)})
 
 
+@pytest.mark.parametrize("cell", CELLS)
+def test_gradients_of_a_sequence_are_those_of_its_steps(cell):
+    model = make_model(cell)
+    observations, starts, _ = data()
+    initial = [tf.constant(s + 0.5) for s in model.initial_state(BATCH)]
+    rng = np.random.default_rng(1)
+    weights = rng.normal(size=(STEPS, BATCH, 3)).astype(np.float32)
+    sources = [tf.constant(observations), initial, [v.value for v in model.trainable_variables]]
+
+    def loss(stepwise):
+        if not stepwise:
+            outputs, states = model.unroll(sources[0], initial, starts)
+            outputs = outputs["logits"]
+            last = [s[-1] for s in states]
+        else:
+            last, outputs = initial, []
+            for t in range(STEPS):
+                last = [tf.where(starts[t][:, None], 0.0, s) for s in last]
+                output, last = model(sources[0][t], last)
+                outputs.append(output["logits"])
+            outputs = tf.stack(outputs)
+        return tf.reduce_sum(outputs * weights) + sum(tf.reduce_sum(s**2) for s in last)
+
+    gradients = []
+    for stepwise in (False, True):
+        with tf.GradientTape() as tape:
+            tape.watch(sources[:2])
+            value = loss(stepwise)
+        gradients.append(tape.gradient(value, sources))
+    for one, other in zip(*map(tf.nest.flatten, gradients), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
 def test_gradients_reach_back_through_a_sequence_and_no_further():
     model = make_model()
     observations, starts, state = data(end=0.0)
