@@ -58,9 +58,9 @@ class Timed:
         self.begin = watch.wrap("acting", acting.begin)
         self._act = watch.wrap("acting", acting)
 
-    def __call__(self, observations, step):
+    def __call__(self, observations, step, starts):
         """As the engine's."""
-        return self._act(observations, step)
+        return self._act(observations, step, starts)
 
 
 def run_ppo_tf(job):

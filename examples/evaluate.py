@@ -21,24 +21,56 @@ RENDER = flags.DEFINE_boolean("render", False, "Whether a window shows the envir
 SEED = flags.DEFINE_integer("seed", 0, "Of the episodes and of drawn actions.")
 
 
-def load(path, sampled):
-    """The exported policy as a function from (observations, seed) to actions, and its metadata."""
+def load(path):
+    """The exported policy's signatures and its metadata."""
     import tensorflow as tf
 
     if not (path / "saved_model.pb").is_file():
         raise ValueError(f"--policy must be the folder of an exported policy. Received: {path}")
     signatures = tf.saved_model.load(str(path)).signatures
-    metadata = json.loads((path / "assets.extra" / "policy.json").read_text())
+    return signatures, json.loads((path / "assets.extra" / "policy.json").read_text())
 
-    def act(observations, seed):
-        observation = tf.constant(observations)
-        if sampled:
-            outputs = signatures["sample"](observation=observation, seed=tf.constant(seed))
-        else:
-            outputs = signatures["serving_default"](observation=observation)
-        return outputs["action"].numpy()
 
-    return act, metadata
+class Acting:
+    """The exported policy as a function from (observations, seed, starts) to actions.
+
+    The leaves of a Dict or Tuple are arguments and results of their own, and the state of a memory
+    goes out and in again, zero where an episode starts.
+    """
+
+    def __init__(self, signatures, env_id, sampled):
+        envs = ppo_tf.make_envs(env_id, 1)
+        self.observation_space = envs.single_observation_space
+        self.action_space = envs.single_action_space
+        envs.close()
+        self.signature = signatures["sample" if sampled else "serving_default"]
+        self.arguments = self.signature.structured_input_signature[1]
+        self.initial_state = signatures.get("initial_state")
+        self.state = {}
+
+    def __call__(self, observations, seed, starts):
+        """Actions as the vector environment takes them."""
+        import tensorflow as tf
+
+        flat = ppo_tf.spaces.flatten(self.observation_space, observations)
+        if not isinstance(flat, dict):
+            flat = {"observation": flat}
+        given = {ppo_tf.argument_name(path): leaf for path, leaf in flat.items()}
+        if self.initial_state is not None and not self.state:
+            self.state = self.initial_state(batch_size=tf.constant(len(starts)))
+        for name, state in self.state.items():
+            given[name] = tf.where(starts[:, None], tf.zeros_like(state), state)
+        given["seed"] = seed
+        results = self.signature(**{name: tf.constant(given[name]) for name in self.arguments})
+        self.state = {name: x for name, x in results.items() if name.startswith("state_")}
+        return self._nested({name: x.numpy() for name, x in results.items()})
+
+    def _nested(self, results):
+        leaves = ppo_tf.spaces.leaves(self.action_space)
+        if not isinstance(leaves, dict):
+            return results["action"]
+        flat = {path: results["action_" + path.replace("/", "_")] for path in leaves}
+        return ppo_tf.spaces.unflatten(self.action_space, flat)
 
 
 def main(argv):
@@ -49,10 +81,11 @@ def main(argv):
         if POLICY.value is None:
             raise ValueError("--policy is required, for instance --policy=runs/NAME/policy.")
         evaluate = ppo_tf.evaluate  # imports TensorFlow without its start-up messages
-        act, metadata = load(Path(POLICY.value), SAMPLED.value)
+        signatures, metadata = load(Path(POLICY.value))
+        env_id = ENV.value or metadata["env"]
         result = evaluate(
-            act,
-            ENV.value or metadata["env"],
+            Acting(signatures, env_id, SAMPLED.value),
+            env_id,
             episodes=EPISODES.value,
             seed=SEED.value,
             num_envs=1 if RENDER.value else 32,

@@ -8,6 +8,7 @@ from . import masks as masks
 from . import models as models
 from . import ops as ops
 from . import presets as presets
+from . import spaces as spaces
 from .action_maps import ClipAction as ClipAction
 from .action_maps import DiscreteAction as DiscreteAction
 from .action_maps import JointAction as JointAction
@@ -36,6 +37,7 @@ from .estimators import NStep as NStep
 from .estimators import RewardToGo as RewardToGo
 from .evaluation import Evaluation as Evaluation
 from .evaluation import evaluate as evaluate
+from .export import argument_name as argument_name
 from .export import check_new_folder as check_new_folder
 from .export import export_policy as export_policy
 from .image_networks import impala_resnet as impala_resnet

@@ -11,16 +11,22 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import gymnasium
 import keras
 import numpy as np
 import tensorflow as tf
 
-from ppo_tf import _quiet, ops, recurrent, spaces
+from ppo_tf import _quiet, ops
+from ppo_tf.agreement import (
+    check_actions,
+    example_observations,
+    observation_specs,
+    used_leaves,
+)
 from ppo_tf.distributions import Noise, noise_of
-from ppo_tf.models import has_convolutions, observation_space
+from ppo_tf.models import has_convolutions
 from ppo_tf.policy import Policy
 from ppo_tf.types import Nest
 
@@ -62,7 +68,7 @@ def make_acting(
         raise ValueError(
             f"acting must be 'auto', 'litert' or 'tensorflow'. Received: acting={engine!r}"
         )
-    _check_actions(policy, envs)
+    check_actions(policy, envs)
     if engine == "tensorflow":
         return CompiledActing(policy, envs, "as asked")
     if engine == "auto" and has_convolutions(policy):
@@ -96,7 +102,9 @@ class CompiledActing:
         self._draw, from_noise = _sampling(policy)
         generator = np.random.default_rng(0)
         # Only the shapes are used, to draw noise that fits them.
-        self._parameters, _ = policy.step(_example(envs, generator, self._leaves), self._state)
+        self._parameters, _ = policy.step(
+            example_observations(envs, generator, self._leaves), self._state
+        )
         first = tf.nest.map_structure(lambda x: x[0], self._draw(generator, 1, self._parameters))
 
         def act(observations, state, starts, noise):
@@ -107,7 +115,7 @@ class CompiledActing:
 
         # The concrete function skips tf.function's work on every call's arguments.
         self._function = tf.function(act, jit_compile=True, autograph=False).get_concrete_function(
-            _specs(policy, envs),
+            observation_specs(policy, envs),
             [tf.TensorSpec(s.shape, s.dtype) for s in self._state],
             tf.TensorSpec((envs.num_envs,), tf.bool),
             tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), first),
@@ -148,7 +156,7 @@ class LiteActing:
         self._draw, self._from_noise = noise.draw, noise.from_noise
         self._state = [s.numpy() for s in policy.initial_state(envs.num_envs)]
         generator = np.random.default_rng(0)
-        example = _example(envs, generator, used_leaves(policy, envs))
+        example = example_observations(envs, generator, used_leaves(policy, envs))
         # Only the shapes are used, to draw noise that fits them.
         self._parameters, _ = policy.step(example, self._state)
         first = tf.nest.map_structure(lambda x: x[0], self._draw(generator, 1, self._parameters))
@@ -186,19 +194,20 @@ class LiteActing:
             weight = tf.raw_ops.ReadVariableOp(resource=handle, dtype=dtype)
             self._interpreter.set_tensor(index, weight.numpy())
         generator = ops.derive_generator(seed, "acting", rollout)
-        self._noise = tf.nest.flatten(self._draw(generator, steps, self._parameters))
+        noise = tf.nest.flatten(self._draw(generator, steps, self._parameters))
+        self._noise = list(zip(self._noise_inputs, noise, strict=True))
 
     def __call__(self, observations: Nest, step: int, starts: np.ndarray) -> tuple[Nest, Nest]:
         """Raw actions and the environment's actions for observations [B, ...] at step."""
         interpreter = self._interpreter
         for index, path in self._observations:
-            leaf = observations if path is None else observations[path]
-            interpreter.set_tensor(index, leaf)
-        for index, noise in zip(self._noise_inputs, self._noise, strict=True):
+            interpreter.set_tensor(index, observations if path is None else observations[path])
+        for index, noise in self._noise:
             interpreter.set_tensor(index, noise[step])
-        for index, state in zip(self._state_inputs, self._state, strict=True):
-            state[starts] = 0.0
-            interpreter.set_tensor(index, state)
+        if self._state:
+            for index, state in zip(self._state_inputs, self._state, strict=True):
+                state[starts] = 0.0
+                interpreter.set_tensor(index, state)
         interpreter.invoke()
         if self._state:
             self._state = [interpreter.get_tensor(index) for index in self._state_outputs]
@@ -215,7 +224,7 @@ class LiteActing:
         none = np.zeros(len(tf.nest.flatten(example)[0]), bool)
         noise = tf.nest.pack_sequence_as(
             self._draw(np.random.default_rng(0), 1, self._parameters),
-            [tf.constant(n[0]) for n in self._noise],
+            [tf.constant(noise[0]) for _, noise in self._noise],
         )
         parameters, state = policy.step(example, self._state)
         raw = self._from_noise(parameters, noise)
@@ -248,70 +257,6 @@ def _noise_of(policy: Policy) -> Noise | None:
 
 class _CannotServe(Exception):
     """Why LiteRT is not used."""
-
-
-def used_leaves(policy: Policy, envs: gymnasium.vector.VectorEnv) -> list[str]:
-    """Paths of the observations that the policy's actor takes; empty for a plain space."""
-    leaves = spaces.leaves(observation_space(envs))
-    if not isinstance(leaves, dict):
-        return []
-    wanted = recurrent.used_leaves(policy.actor)
-    return [path for path in leaves if wanted is None or path in wanted]
-
-
-def _specs(policy: Policy, envs: gymnasium.vector.VectorEnv) -> Nest:
-    leaves = spaces.leaves(observation_space(envs))
-
-    def spec(space):
-        return tf.TensorSpec((envs.num_envs, *(space.shape or ())), space.dtype)
-
-    if isinstance(leaves, dict):
-        return {path: spec(leaves[path]) for path in used_leaves(policy, envs)}
-    return spec(leaves)
-
-
-def _example(envs: gymnasium.vector.VectorEnv, generator, paths: list[str]) -> Nest:
-    """Observations of moderate size, drawn without touching the spaces' own random state."""
-
-    def draw(space: Any) -> np.ndarray:
-        shape = (envs.num_envs, *(space.shape or ()))
-        if isinstance(space, gymnasium.spaces.Discrete):
-            values = space.start + generator.integers(space.n, size=shape)
-        elif isinstance(space, gymnasium.spaces.MultiDiscrete):
-            values = space.start + generator.integers(space.nvec, size=shape)
-        elif isinstance(space, gymnasium.spaces.MultiBinary):
-            values = generator.integers(2, size=shape)
-        elif np.issubdtype(space.dtype, np.floating):
-            values = generator.normal(size=shape)
-        else:
-            values = generator.integers(space.low, space.high, size=shape, endpoint=True)
-        return values.astype(space.dtype)
-
-    leaves = spaces.leaves(observation_space(envs))
-    return (
-        {path: draw(leaves[path]) for path in paths} if isinstance(leaves, dict) else draw(leaves)
-    )
-
-
-def _check_actions(policy: Policy, envs: gymnasium.vector.VectorEnv) -> None:
-    """The policy's actions must have the shapes and types of the environment's."""
-    example = _example(envs, np.random.default_rng(0), used_leaves(policy, envs))
-    parameters, _ = policy.step(example, policy.initial_state(envs.num_envs))
-    raw = policy.draw(parameters, (1, 2))
-    actions, leaves = policy.action_map(raw), spaces.leaves(envs.single_action_space)
-
-    def describe(nest, first):
-        if isinstance(nest, dict):
-            return {path: describe(nest[path], first) for path in sorted(nest)}
-        shape = tuple(nest.shape or ())
-        return f"{np.dtype(getattr(nest.dtype, 'name', nest.dtype)).name}{list(shape[first:])}"
-
-    made, wanted = describe(actions, 1), describe(leaves, 0)
-    if made != wanted:
-        raise ValueError(
-            f"The policy's actions must be those of {envs.single_action_space}: {wanted}. "
-            f"Received: {made}"
-        )
 
 
 def _pairs(inputs: Nest) -> list[tuple[int, str | None]]:

@@ -57,6 +57,13 @@ class VectorCollector:
                 "The environment's metadata must say its gymnasium.vector.AutoresetMode. "
                 f"Received: autoreset_mode={mode!r} from {envs}"
             )
+        actions: Any = spaces.leaves(envs.single_action_space)
+        self._masks = [
+            (path, segment_sizes(actions[action] if action else actions))
+            for action, path in masked_leaves(
+                envs.single_observation_space, envs.single_action_space, mask_key
+            ).items()
+        ]
         self.envs = envs
         self.num_envs = envs.num_envs
         self.horizon = horizon
@@ -66,14 +73,8 @@ class VectorCollector:
         self._rollouts = self._first_rollout = rollouts
         self._space = envs.single_observation_space
         self._plain = not isinstance(spaces.leaves(self._space), dict)
+        self._remembers = policy.recurrent
         self._plain_actions = not isinstance(spaces.leaves(envs.single_action_space), dict)
-        actions: Any = spaces.leaves(envs.single_action_space)
-        self._masks = [
-            (path, segment_sizes(actions[action] if action else actions))
-            for action, path in masked_leaves(
-                self._space, envs.single_action_space, mask_key
-            ).items()
-        ]
         self._observations: Nest = None
         self._starting = np.ones(self.num_envs, bool)  # the coming step is an episode's first
         self._resetting = np.zeros(self.num_envs, bool)  # NEXT_STEP: the coming step is a reset
@@ -100,7 +101,6 @@ class VectorCollector:
         seen = tf.nest.map_structure(self._storage, self._observations)
         rewards = np.empty(shape)
         terminated, truncated = np.empty(shape, bool), np.empty(shape, bool)
-        starts = np.empty(shape, bool)
         actions: list[Nest] = []
         final: list[tuple[int, np.ndarray, Nest]] = []  # step, environments, observations
         self.acting.begin(self.horizon, self._seed, self._rollouts)
@@ -112,7 +112,6 @@ class VectorCollector:
         try:
             for step in range(self.horizon):
                 self._store(seen, step, observations)
-                starts[step] = starting
                 raw, action = act(observations, step, starting)
                 actions.append(raw)
                 if not self._plain_actions:
@@ -122,13 +121,12 @@ class VectorCollector:
                 )
                 if not self._plain:
                     observations = spaces.flatten(self._space, observations)
-                done = terminated[step] | truncated[step]
                 if resets:
-                    starting = done
-                    if done.any():
-                        observations = self._reset(step, done, observations, infos, final)
-                else:  # the row after done is the reset, the one after that the first
-                    starting, resetting = resetting, done
+                    starting = terminated[step] | truncated[step]
+                    if starting.any():
+                        observations = self._reset(step, starting, observations, infos, final)
+                elif self._remembers:  # the row after done is the reset, the one after it the first
+                    starting, resetting = resetting, terminated[step] | truncated[step]
         except Exception as error:
             # A policy that saw a NaN acts on it: name the cause, not what came of it.
             before = tf.nest.map_structure(lambda x: x[: step + 1], seen)
@@ -143,13 +141,13 @@ class VectorCollector:
         next_observations = tf.nest.map_structure(lambda x: x[1:].copy(), seen)
         for step, environments, successors in final:
             self._store(next_observations, (step, environments), successors)
-        valid = np.ones(shape, bool)
+        valid, starts, done = np.ones(shape, bool), np.empty(shape, bool), terminated | truncated
         if not resets:
-            done = terminated | truncated
-            valid[0], valid[1:] = ~self._resetting, ~done[:-1]
+            valid[0], valid[1:], self._resetting = ~self._resetting, ~done[:-1], done[-1].copy()
+        ended = done if resets else ~valid  # an episode starts in the row after
+        starts[0], starts[1:], self._starting = self._starting, ended[:-1], ended[-1].copy()
         self._check_masks(seen, valid)
-        self._starting, self._resetting = starting, resetting
-        episodes = self._finished(rewards, terminated | truncated, valid)
+        episodes = self._finished(rewards, done, valid)
         self._rollouts += 1
         trajectory = Trajectory(
             tf.nest.map_structure(lambda x: x[:-1], seen),

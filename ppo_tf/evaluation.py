@@ -16,7 +16,7 @@ from ppo_tf.envs import environment_seeds, make_envs, reset
 from ppo_tf.policy import Policy
 from ppo_tf.types import NonFiniteError
 
-Act = Callable[..., Any]  # (observations, seed int32 [2]) -> actions
+Act = Callable[[Any, np.ndarray, np.ndarray], Any]  # (observations, seed, starts) -> actions
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,9 @@ def evaluate(
     """Runs whole episodes; episode k starts from the k-th seed, however many run side by side.
 
     Args:
-        policy: to evaluate; or any callable from (observations, seed) to actions, both as the
-            vector environment has them.
+        policy: to evaluate; or any callable from (observations, seed, starts) to actions: those as
+            the vector environment has them, a seed int32 [2], and bool [B], where an episode
+            starts.
         env_id: of the environment.
         episodes: to run.
         seed: of the episodes and of sampled actions.
@@ -96,11 +97,7 @@ def evaluate(
         starts = np.ones(num_envs, bool)
         upcoming, step = num_envs, 0
         while (running := current < episodes).any():
-            words = ops.derive_seed(seed, "acting", step)
-            if isinstance(policy, Policy):
-                actions = act(observations, words, starts)
-            else:
-                actions = act(observations, words)
+            actions = act(observations, ops.derive_seed(seed, "acting", step), starts)
             observations, rewards, terminated, truncated, _ = envs.step(actions)
             returns[current[running]] += rewards[running]
             lengths[current[running]] += 1
@@ -123,8 +120,7 @@ def evaluate(
 
 
 def _acting(policy: Policy, envs: gymnasium.vector.VectorEnv, deterministic: bool) -> Act:
-    """A function from the environments' observations, a seed and where episodes start (bool [B])
-    to the environments' actions; of a policy with a memory it keeps the state."""
+    """The policy as such a callable; of one with a memory it keeps the state."""
     memory = [policy.initial_state(envs.num_envs)]
 
     @tf.function(jit_compile=True, autograph=False)

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from ppo_tf import recurrent
 from ppo_tf.action_specs import Continuous, action_spec
-from ppo_tf.distributions import deserialize_family, serialize_family
+from ppo_tf.distributions import Joint, deserialize_family, serialize_family
 from ppo_tf.models import Environment, action_space, mlp_actor
 from ppo_tf.types import Distribution, DistributionFamily, Nest, Tensor
 
@@ -23,6 +23,15 @@ def _check_outputs(outputs: Any, family: DistributionFamily) -> None:
             "The actor must return a dict from the distribution's parameter names to tensors. "
             f"Received: {outputs}"
         )
+    if isinstance(family, Joint):
+        if outputs.keys() != family.families.keys():
+            raise ValueError(
+                "The actor's outputs must be those of the Joint's parts, {path: {name: tensor}}. "
+                f"Received: outputs={sorted(outputs)}, Joint of {sorted(family.families)}"
+            )
+        for path, part in family.families.items():
+            _check_outputs(outputs[path], part)
+        return
     parameters = inspect.signature(family).parameters.values()
     accepted = [p.name for p in parameters]
     required = [p.name for p in parameters if p.default is p.empty and p.kind != p.VAR_KEYWORD]

@@ -13,6 +13,7 @@ NAN_REWARD = "ppo_tf_tests/NaNReward-v0"
 NAN_OBSERVATION = "ppo_tf_tests/NaNObservation-v0"
 TEXT_OBSERVATION = "ppo_tf_tests/TextObservation-v0"
 DICT_ACTION = "ppo_tf_tests/DictAction-v0"
+NESTED_COUNTING = "ppo_tf_tests/NestedCounting-v0"
 UNINSTALLED = "ppo_tf_tests/Uninstalled-v0"
 UNINSTALLED_BOX2D = "ppo_tf_tests/UninstalledBox2D-v0"
 
@@ -25,6 +26,7 @@ def register() -> None:
         NAN_OBSERVATION: NaNObservation,
         TEXT_OBSERVATION: TextObservation,
         DICT_ACTION: DictAction,
+        NESTED_COUNTING: NestedCounting,
         UNINSTALLED: "ppo_tf_tests_not_installed:Environment",
         UNINSTALLED_BOX2D: "ppo_tf_tests_not_installed.box2d:Environment",
     }.items():
@@ -138,3 +140,66 @@ class DictAction(Counting):
 
     def step(self, action):
         return super().step(action["gas"])
+
+
+class NestedCounting(Counting):
+    """Counting with every kind of leaf, each of which shows the step within the episode."""
+
+    observation_space = gymnasium.spaces.Dict(
+        {
+            "count": Counting.observation_space,
+            "camera": gymnasium.spaces.Box(0, 255, (8, 8, 1), np.uint8),
+            "pair": gymnasium.spaces.Tuple(
+                (gymnasium.spaces.Discrete(100), gymnasium.spaces.MultiBinary(2))
+            ),
+        }
+    )
+    action_space = gymnasium.spaces.Dict(
+        {"press": gymnasium.spaces.Discrete(2), "dials": gymnasium.spaces.MultiDiscrete([2, 3])}
+    )
+
+    def step(self, action):
+        assert self.action_space.contains(action), action
+        return super().step(action["press"])
+
+    def _observation(self):
+        step = self.step_index
+        return {
+            "count": super()._observation(),
+            "camera": np.full((8, 8, 1), step, np.uint8),
+            "pair": (np.int64(step), np.array([step % 2, 1], np.int8)),
+        }
+
+
+class EmptyMask(gymnasium.Env):
+    """Allows no action at the `at`-th step of its life (from 0), and always at an episode's end.
+
+    Episodes last `length` steps; with at=None there is always a valid action to take.
+    """
+
+    observation_space = gymnasium.spaces.Dict(
+        {
+            "observation": gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32),
+            "action_mask": gymnasium.spaces.MultiBinary(3),
+        }
+    )
+    action_space = gymnasium.spaces.Discrete(3)
+
+    def __init__(self, at: int | None = None, length: int = 3):
+        self.at, self.length = at, length
+        self.steps = self.left = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        super().reset(seed=seed)
+        self.left = self.length
+        return self._observe(), {}
+
+    def step(self, action):
+        self.steps += 1
+        self.left -= 1
+        return self._observe(), 1.0, self.left == 0, False, {}
+
+    def _observe(self):
+        valid = self.left > 0 and self.steps != self.at
+        mask = np.array([0, valid, 0], np.int8)
+        return {"observation": np.zeros(1, np.float32), "action_mask": mask}

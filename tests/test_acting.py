@@ -107,7 +107,7 @@ def test_state_dependent_noise_is_held_for_its_period_and_drawn_anew_by_each_rol
 
 def noise_at(policy, engine, step):
     like = engine._draw(np.random.default_rng(0), 1, engine._parameters)
-    return tf.nest.pack_sequence_as(like, [tf.constant(n[step]) for n in engine._noise])
+    return tf.nest.pack_sequence_as(like, [tf.constant(noise[step]) for _, noise in engine._noise])
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])

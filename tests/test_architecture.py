@@ -33,6 +33,7 @@ FLOORS = {
     "recurrent": 2.2,
     "policy": 2.5,  # builds its default actor from models
     "objective": 2.7,
+    "agreement": 2.7,
     "learner": 3,
     "envs": 3,
     "acting": 3,

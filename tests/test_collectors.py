@@ -414,3 +414,89 @@ def test_a_horizon_below_one_is_an_error_that_says_what_came(horizon):
     envs = ppo_tf.make_envs(environments.COUNTING, 2)
     with pytest.raises(ValueError, match=f"horizon={horizon}"):
         collector_of(envs, decided_policy(), horizon)
+
+
+# ---- composite spaces, masks, memories
+
+
+@pytest.mark.parametrize("backend", ["sync", "async"])
+@pytest.mark.parametrize("mode", MODES)
+def test_every_leaf_of_a_nest_is_of_the_same_step(mode, backend):
+    envs = ppo_tf.make_envs(
+        environments.NESTED_COUNTING, 3, seed=3, backend=backend, autoreset_mode=mode
+    )
+    collector = collector_of(envs)
+    joined = [collector.collect()[0] for _ in range(4)]
+    envs.close()
+    types = {
+        "count": np.float32,
+        "camera": np.uint8,
+        "pair/0": np.int64,
+        "pair/1": np.int8,
+    }
+    for trajectory in joined:
+        assert trajectory.actions["press"].shape == (5, 3)
+        assert trajectory.actions["dials"].shape == (5, 3, 2)
+        for nest in (trajectory.observations, trajectory.next_observations):
+            assert {path: leaf.dtype for path, leaf in nest.items()} == types
+            step = nest["count"][..., 0]
+            np.testing.assert_array_equal(
+                nest["camera"], step[..., None, None, None] + 0 * nest["camera"]
+            )
+            np.testing.assert_array_equal(nest["pair/0"], step)
+            np.testing.assert_array_equal(nest["pair/1"][..., 0], step % 2)
+        after = trajectory.observations["count"] + [1, 0]  # of the same episode, its end included
+        valid = trajectory.valid
+        np.testing.assert_array_equal(trajectory.next_observations["count"][valid], after[valid])
+    assert any((t.terminated | t.truncated).any() for t in joined)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_starts_are_the_first_rows_of_episodes(mode):
+    collector = counting_collector(mode)
+    for _ in range(3):
+        trajectory, _ = collector.collect()
+        first = trajectory.observations[..., 0] == 0
+        np.testing.assert_array_equal(trajectory.starts, first & trajectory.valid)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_mask_without_a_valid_action_is_named_unless_the_episode_is_over(mode):
+    def collector(at):
+        makers = [environments.EmptyMask, lambda: environments.EmptyMask(at)]
+        return collector_of(SyncVectorEnv(makers, autoreset_mode=mode), horizon=5)
+
+    for _ in range(3):
+        assert collector(None).collect()[0].valid.any()  # masks at the ends are empty
+    bad = collector(7)
+    with pytest.raises(
+        ValueError,
+        match=r"environment 1 gave an action mask without a valid action at its step \d+: obs",
+    ):
+        for _ in range(4):
+            bad.collect()
+
+
+def test_bad_masks_are_refused_when_the_collector_is_made():
+    class Wrong(environments.EmptyMask):
+        observation_space = gymnasium.spaces.Dict(
+            {
+                "observation": gymnasium.spaces.Box(-1, 1, (1,)),
+                "action_mask": gymnasium.spaces.MultiBinary(4),
+            }
+        )
+
+    envs = SyncVectorEnv([Wrong])
+    with pytest.raises(ValueError, match=r"mask of Discrete\(3\).*shape \(3,\).*MultiBinary\(4\)"):
+        even_policy(envs)
+    policy = even_policy(SyncVectorEnv([environments.EmptyMask]))
+    with pytest.raises(ValueError, match=r"mask of Discrete\(3\).*shape \(3,\).*MultiBinary\(4\)"):
+        collector_of(envs, policy)
+
+
+def test_logits_of_another_number_than_actions_are_refused():
+    envs = ppo_tf.make_envs("CartPole-v1", 2)
+    actor = ppo_tf.mlp(envs, {"logits": 3}, hidden_sizes=(4,))
+    policy = ppo_tf.Policy(actor, tfp.distributions.Categorical, ppo_tf.DiscreteAction())
+    with pytest.raises(ValueError, match=r"sizes \{'logits': 2\} for .*Discrete\(2\).*'logits': 3"):
+        collector_of(envs, policy)

@@ -13,7 +13,7 @@ environments.register()
 SEED = 11
 
 
-def alternating(observations, seed):
+def alternating(observations, seed, starts):
     """Acts by the observation alone: 1 in every other step of an episode of Counting."""
     return (observations[:, 0] % 2).astype(np.int64)
 
@@ -97,9 +97,9 @@ def test_a_callable_gets_a_new_seed_in_every_step_and_the_same_ones_again():
     def run():
         seeds = []
 
-        def act(observations, seed):
+        def act(observations, seed, starts):
             seeds.append(tuple(seed))
-            return alternating(observations, seed)
+            return alternating(observations, seed, starts)
 
         count_episodes(act, 3, 3)
         return seeds
@@ -153,7 +153,7 @@ def test_the_summary_is_of_the_episodes():
 
 
 def test_a_return_that_is_not_a_number_is_an_error():
-    def act(observations, seed):
+    def act(observations, seed, starts):
         return np.full((len(observations), 1), np.nan, np.float32)
 
     with pytest.raises(ppo_tf.NonFiniteError, match="evaluation episode 0 had a return of nan"):

@@ -185,6 +185,21 @@ def test_the_updated_policy_acts_in_the_space(case, trained):
         assert helpers.contained(envs.single_action_space, actions)
 
 
+@pytest.mark.parametrize("case", CASES[::4], ids=IDS[::4])
+def test_the_updated_policy_round_trips_through_keras(case, trained, tmp_path):
+    envs, learner, *_ = trained(case)
+    learner.policy.save(tmp_path / "policy.keras")
+    loaded = keras.saving.load_model(tmp_path / "policy.keras")
+    observations = helpers.observe(envs.single_observation_space, (4,))
+    made = [
+        policy.action_map(
+            policy.draw(policy.step(observations, policy.initial_state(4))[0], (1, 2))
+        )
+        for policy in (learner.policy, loaded)
+    ]
+    helpers.assert_close(*made, rtol=0, atol=0)
+
+
 LOADER = """
 import sys
 sys.modules["ppo_tf"] = sys.modules["tensorflow_probability"] = sys.modules["keras"] = None

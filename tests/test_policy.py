@@ -1,8 +1,10 @@
 """The deterministic action of a policy."""
 
 import gymnasium
+import helpers
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -47,3 +49,17 @@ def test_the_mode_of_categories_is_the_likeliest():
     policy = constant_policy(spec.family, logits=[0.0, 2.0, 1.0])
     action = spec.action_map(policy.mode(np.zeros((2, 3), np.float32)))
     assert action.numpy().tolist() == [6, 6]
+
+
+def test_parts_of_a_joint_that_the_actor_lacks_are_named():
+    spec = ppo_tf.action_spec(helpers.HYBRID)
+    inputs = keras.Input((3,))
+    features = keras.layers.Dense(4)(inputs)
+    outputs = {path: {"logits": keras.layers.Dense(3)(features)} for path in ("move", "lamps")}
+    with pytest.raises(ValueError, match=r"parts.*Received: outputs=\['lamps', 'move'\].*'arm/0'"):
+        ppo_tf.Policy(keras.Model(inputs, outputs), spec.family, spec.action_map)
+    outputs = {path: {"logits": keras.layers.Dense(3)(features)} for path in spec.parameters}
+    with pytest.raises(
+        ValueError, match=r"output names must be .*'logits'.*MultivariateNormalDiag"
+    ):
+        ppo_tf.Policy(keras.Model(inputs, outputs), spec.family, spec.action_map)
