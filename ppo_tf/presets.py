@@ -109,7 +109,8 @@ _ATARI: dict[str, Any] = {
     "normalize_observations": False,
     "scale_rewards": False,
     "eval_episodes": 30,  # Mnih et al. 2015
-    "image_network": "nature",  # Mnih et al. 2015, divides by 255
+    "image_network": "nature",  # Mnih et al. 2015, divides by 255; its 512 units are the last layer
+    "hidden_sizes": (),
     "shared_trunk": True,
     "jit": False,  # XLA's convolutions on CPU are slower than oneDNN's
 }

@@ -1,7 +1,12 @@
 """Evaluation: whole episodes, each of a seed of its own."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import environments
 import gymnasium
+import helpers
 import numpy as np
 import pytest
 
@@ -26,7 +31,7 @@ def by_hand(act, env_id, episodes, **kwargs):
         observation, _ = env.reset(seed=seed)
         rewards, done = [], False
         while not done:
-            action = act(observation[None], None)[0]
+            action = act(observation[None], None, None)[0]
             observation, reward, terminated, truncated, _ = env.step(action)
             rewards.append(reward)
             done = terminated or truncated
@@ -71,7 +76,7 @@ def test_short_episodes_do_not_crowd_out_long_ones():
 
 
 def test_a_policy_is_deterministic_by_default_and_acts_its_mode(cartpole_policy):
-    def mode(observations, seed):
+    def mode(observations, seed, starts):
         logits = cartpole_policy.actor(observations)["logits"].numpy()
         return np.argmax(logits, axis=-1)
 
@@ -158,3 +163,34 @@ def test_a_return_that_is_not_a_number_is_an_error():
 
     with pytest.raises(ppo_tf.NonFiniteError, match="evaluation episode 0 had a return of nan"):
         ppo_tf.evaluate(act, "Pendulum-v1", episodes=2, disable_env_checker=True)
+
+
+EVALUATE = Path(__file__).parents[1] / "examples" / "evaluate.py"
+
+
+LAUNCH = """
+import environments, runpy, sys
+environments.register()
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("cell", [None, "gru"])
+@pytest.mark.parametrize("env_id", [environments.NESTED_COUNTING, "Taxi-v4"])
+def test_the_evaluation_command_runs_what_was_exported(env_id, cell, tmp_path):
+    """Dict observations and actions, masks and a memory, through SavedModel and back."""
+    policy = helpers.make_policy(ppo_tf.make_envs(env_id, 1), cell=cell)
+    expected = ppo_tf.evaluate(policy, env_id, episodes=3, seed=5)
+    ppo_tf.export_policy(policy, tmp_path / "policy", metadata={"env": env_id})
+    script = Path(__file__).parents[1] / "examples" / "evaluate.py"
+    code = LAUNCH.replace("sys.argv[1]", repr(str(script)))
+    flags = [f"--policy={tmp_path / 'policy'}", "--episodes=3", "--seed=5"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *flags],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    line = f"return {expected.mean:.1f} +- {expected.std:.1f} over 3 episodes\n"
+    assert done.stdout == line, done.stderr

@@ -190,7 +190,9 @@ def test_the_exported_policy_is_the_one_that_was_evaluated(finished):
     assert set(loaded.signatures) == {"serving_default", "sample", "value"}
     act = loaded.signatures["serving_default"]
     result = ppo_tf.evaluate(
-        lambda observations, seed: act(observation=tf.constant(observations))["action"].numpy(),
+        lambda observations, seed, starts: act(observation=tf.constant(observations))[
+            "action"
+        ].numpy(),
         "CartPole-v1",
         episodes=4,
     )
