@@ -114,8 +114,8 @@ def _recurrent(gated: Gated, h: Tensor) -> list[Tensor]:
 
 def _gated(cell: Any) -> Gated | None:
     """The parts of an LSTM or GRU without dropout; None of any other cell."""
-    is_lstm = isinstance(cell, keras.layers.LSTMCell)
-    if not is_lstm and not (isinstance(cell, keras.layers.GRUCell) and cell.reset_after):
+    is_lstm = type(cell) is keras.layers.LSTMCell  # a subclass may compute something else
+    if not is_lstm and not (type(cell) is keras.layers.GRUCell and cell.reset_after):
         return None
     if cell.dropout or cell.recurrent_dropout:
         return None

@@ -178,7 +178,7 @@ def test_rendering_shows_the_last_image_in_grey():
 
 
 def test_evaluation_plays_whole_games_for_their_own_score():
-    def serve(observations, seed):
+    def serve(observations, seed, starts):
         return np.ones(len(observations), np.int64)  # the fire button, and no move
 
     result = ppo_tf.evaluate(serve, "ALE/Breakout-v5", episodes=4, num_envs=2)

@@ -1,5 +1,7 @@
 """EnvPool as a back end: spaces, seeds, physics and masks as everywhere else."""
 
+from importlib.util import find_spec
+
 import gymnasium
 import numpy as np
 import pytest
@@ -80,7 +82,10 @@ def test_arguments_of_the_environment_are_refused():
         ("CartPole-v1", 1, {}, "sync", "gains nothing below 4"),
         ("Pendulum-v1", 8, {}, "envpool", "EnvPool has the environment"),
         ("Pendulum-v1", 4, {}, "sync", "gains nothing below 8"),
-        ("HalfCheetah-v5", 4, {}, "envpool", "EnvPool has the environment"),
+        pytest.param(
+            *("HalfCheetah-v5", 4, {}, "envpool", "EnvPool has the environment"),
+            marks=pytest.mark.skipif(find_spec("mujoco") is None, reason="needs the extra mujoco"),
+        ),
         ("Pendulum-v1", 8, {"g": 9.0}, "sync", "arguments of its own"),
     ],
 )
