@@ -17,27 +17,7 @@ from pathlib import Path
 from absl import app, flags, logging
 
 import ppo_tf
-from ppo_tf.presets import DEFAULTS, resolve
-
-# From the flags' values to components: `s` holds the resolved settings by name.
-ESTIMATORS = {
-    "gae": lambda s: ppo_tf.GAE(s["gamma"], s["gae_lambda"]),
-    "n_step": lambda s: ppo_tf.NStep(s["n_step"], s["gamma"]),
-    "reward_to_go": lambda s: ppo_tf.RewardToGo(s["gamma"], s["baseline"]),
-}
-LOSSES = {
-    "clip": lambda s: ppo_tf.Clip(s["clip_epsilon"]),
-    "kl_penalty": lambda s: ppo_tf.KLPenalty(s["kl_coefficient"], s["kl_target"]),
-    "policy_gradient": lambda s: ppo_tf.PolicyGradient(),
-}
-VALUE_LOSSES = {
-    "squared": lambda s: ppo_tf.SquaredError(),
-    "clipped": lambda s: ppo_tf.ClippedError(s["clip_epsilon"]),
-    "huber": lambda s: ppo_tf.Huber(),
-}
-
-CONTINUOUS = ["clipped_gaussian", "tanh_gaussian", "beta"]
-CONTINUOUS += ["truncated_normal", "full_covariance", "gsde"]
+from ppo_tf.presets import CHOICES, DEFAULTS, resolve
 
 ENV = flags.DEFINE_string(
     "env", None, "Gymnasium id of the environment, such as Pendulum-v1. Required."
@@ -52,24 +32,24 @@ EXPORT_DIR = flags.DEFINE_string(
 # Flags that are settings have no value of their own, so that presets apply.
 SETTINGS = {
     "num_envs": (int, "Environments side by side, count."),
-    "backend": (["auto", "sync", "async", "vector", "envpool"], "How environments are stepped."),
-    "acting": (["auto", "litert", "tensorflow"], "What computes the actions."),
+    "backend": (str, "How environments are stepped."),
+    "acting": (str, "What computes the actions."),
     "total_steps": (int, "Environment steps to train for, never exceeded."),
     "horizon": (int, "Steps per environment and iteration (the paper's T)."),
-    "estimator": (list(ESTIMATORS), "Advantage estimator."),
+    "estimator": (str, "Advantage estimator."),
     "n_step": (int, "Rewards that --estimator=n_step sums, steps."),
     "gamma": (float, "Discount per step, 0 to 1."),
     "gae_lambda": (float, "Weight of longer sums in --estimator=gae, 0 to 1."),
     "baseline": (bool, "Whether --estimator=reward_to_go subtracts the critic's value."),
-    "loss": (list(LOSSES), "Policy loss."),
+    "loss": (str, "Policy loss."),
     "clip_epsilon": (float, "How far --loss=clip lets the probability ratio leave 1."),
     "kl_coefficient": (float, "Weight of the divergence in --loss=kl_penalty, per nat."),
     "kl_target": (float, "Divergence per update that adapts --kl_coefficient, nats."),
     "entropy_coefficient": (float, "Weight of the entropy bonus, per nat."),
-    "value_loss": (list(VALUE_LOSSES), "Critic's loss."),
+    "value_loss": (str, "Critic's loss."),
     "value_coefficient": (float, "Weight of the critic's loss."),
     "learning_rate": (float, "Adam's step size, at the start."),
-    "learning_rate_schedule": (["constant", "linear"], "Whether it falls to 0 over the run."),
+    "learning_rate_schedule": (str, "Whether it falls to 0 over the run."),
     "max_gradient_norm": (float, "Bound of the gradients' joint norm."),
     "epochs": (int, "Passes over the data per update, count."),
     "minibatch_size": (int, "Samples per gradient step; divides horizon * num_envs."),
@@ -80,13 +60,13 @@ SETTINGS = {
     "normalize_observations": (bool, "Whether models normalise by running statistics."),
     "hidden_sizes": (tuple, "Units of the hidden layers, comma-separated."),
     "activation": (str, "Of the hidden layers, a Keras name."),
-    "image_network": (["auto", "nature", "impala", "small"], "What images go through first."),
+    "image_network": (str, "What images go through first."),
     "shared_trunk": (bool, "Whether actor and critic share all layers but the last."),
-    "cell": (["none", "lstm", "gru"], "Memory behind the hidden layers."),
+    "cell": (str, "Memory behind the hidden layers."),
     "cell_units": (int, "Units of that memory, count."),
     "sequence_length": (int, "Steps that gradients reach back in a memory."),
     "critic_only": (tuple, "Keys of the observation that only the critic sees."),
-    "continuous": (CONTINUOUS, "Distribution of Box actions."),
+    "continuous": (str, "Distribution of Box actions."),
     "sde_period": (int, "Steps for which --continuous=gsde holds its noise."),
     "initial_scale": (float, "First standard deviation of a Gaussian, in half action ranges."),
     "state_dependent_scale": (bool, "Whether that deviation is a function of the state."),
@@ -111,49 +91,13 @@ def define_settings():
             default = ",".join(map(str, default))
         default = "none" if default in (None, "") else default
         text = f"{text} (default: {default})"
-        if isinstance(kind, list):
-            flags.DEFINE_enum(name, None, kind, text)
+        if name in CHOICES:
+            flags.DEFINE_enum(name, None, CHOICES[name], text)
         else:
             DEFINE[kind](name, None, text)
 
 
 define_settings()
-
-
-def make_models(envs, s):
-    """The policy and the critic that the settings ask for."""
-    seeds = {"actor": 2 * s["seed"] + 1, "critic": 2 * s["seed"]}
-    network = {
-        "hidden_sizes": s["hidden_sizes"],
-        "activation": s["activation"],
-        "normalize": s["normalize_observations"],
-        "image_network": s["image_network"],
-    }
-    scale = {name: s[name] for name in ("initial_scale", "state_dependent_scale")}
-    memory = {"cell": s["cell"], "units": s["cell_units"]}
-    exclude = {"exclude": s["critic_only"]}
-    spec = ppo_tf.action_spec(
-        envs.single_action_space, continuous=s["continuous"], sde_period=s["sde_period"]
-    )
-    if s["shared_trunk"]:
-        if s["cell"] != "none" or s["critic_only"]:
-            raise ValueError(
-                "shared_trunk goes without cell and critic_only. Received: "
-                f"cell={s['cell']!r}, critic_only={s['critic_only']}"
-            )
-        actor, critic = ppo_tf.shared_actor_critic(
-            envs, spec, seed=seeds["actor"], **network, **scale
-        )
-    elif s["cell"] == "none":
-        actor = ppo_tf.mlp_actor(envs, spec, seed=seeds["actor"], **network, **scale, **exclude)
-        critic = ppo_tf.mlp_critic(envs, seed=seeds["critic"], **network)
-    else:
-        options = {**network, **memory}
-        actor = ppo_tf.recurrent_actor(
-            envs, spec, seed=seeds["actor"], **options, **scale, **exclude
-        )
-        critic = ppo_tf.recurrent_critic(envs, seed=seeds["critic"], **options)
-    return ppo_tf.Policy(actor, spec.family, spec.action_map), critic
 
 
 class Run:
@@ -183,25 +127,8 @@ class Run:
         self.envs = ppo_tf.make_envs(
             self.env_id, s["num_envs"], seed=s["seed"], backend=self.backend, training=True
         )
-        self.policy, self.critic = make_models(self.envs, s)
-        self.learner = ppo_tf.Learner(
-            self.policy,
-            self.critic,
-            ppo_tf.default_optimizer(_learning_rate(s), s["max_gradient_norm"]),
-            ESTIMATORS[s["estimator"]](s),
-            ppo_tf.Sum([LOSSES[s["loss"]](s), ppo_tf.EntropyBonus(s["entropy_coefficient"])]),
-            value_loss=VALUE_LOSSES[s["value_loss"]](s),
-            value_coefficient=s["value_coefficient"],
-            epochs=s["epochs"],
-            minibatch_size=s["minibatch_size"],
-            standardize_advantages=s["standardize_advantages"],
-            recompute_advantages=s["recompute_advantages"],
-            reward_scaling=ppo_tf.RewardScaling(s["gamma"]) if s["scale_rewards"] else None,
-            sequence_length=s["sequence_length"],
-            target_kl=s["target_kl"],
-            jit_compile=s["jit"],
-            seed=s["seed"],
-        )
+        self.learner = ppo_tf.learner_from_settings(self.envs, s)
+        self.policy, self.critic = self.learner.policy, self.learner.critic
         self.learner.check_batch(s["horizon"], s["num_envs"])
         self.collector = ppo_tf.VectorCollector(
             self.envs, self.policy, s["horizon"], seed=s["seed"], acting=s["acting"]
@@ -235,13 +162,6 @@ def _sizes(words):
         raise ValueError(
             f"hidden_sizes must be whole numbers, such as 64,64. Received: {','.join(words)}"
         ) from None
-
-
-def _learning_rate(s):
-    if s["learning_rate_schedule"] == "constant":
-        return s["learning_rate"]
-    names = ("total_steps", "horizon", "num_envs", "epochs", "minibatch_size")
-    return ppo_tf.linear_schedule(s["learning_rate"], **{name: s[name] for name in names})
 
 
 def versions():

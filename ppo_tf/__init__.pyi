@@ -8,6 +8,7 @@ from . import masks as masks
 from . import models as models
 from . import ops as ops
 from . import presets as presets
+from . import settings as settings
 from . import spaces as spaces
 from .action_maps import ClipAction as ClipAction
 from .action_maps import DiscreteAction as DiscreteAction
@@ -72,6 +73,7 @@ from .policy import recurrent_policy as recurrent_policy
 from .recurrent import Recurrent as Recurrent
 from .recurrent import recurrent_actor as recurrent_actor
 from .recurrent import recurrent_critic as recurrent_critic
+from .settings import learner_from_settings as learner_from_settings
 from .training import fit as fit
 from .types import Collector as Collector
 from .types import Episode as Episode

@@ -52,6 +52,26 @@ DEFAULTS: dict[str, Any] = {
     "jit": None,  # the learner's own choice
 }
 
+# What a setting of a few names may be. `settings` has the components behind them.
+CHOICES: dict[str, tuple[str, ...]] = {
+    "backend": ("auto", "sync", "async", "vector", "envpool"),
+    "acting": ("auto", "litert", "tensorflow"),
+    "estimator": ("gae", "n_step", "reward_to_go"),
+    "loss": ("clip", "kl_penalty", "policy_gradient"),
+    "value_loss": ("squared", "clipped", "huber"),
+    "learning_rate_schedule": ("constant", "linear"),
+    "image_network": ("auto", "nature", "impala", "small"),
+    "cell": ("none", "lstm", "gru"),
+    "continuous": (
+        "clipped_gaussian",
+        "tanh_gaussian",
+        "beta",
+        "truncated_normal",
+        "full_covariance",
+        "gsde",
+    ),
+}
+
 # As Taxi-v4, with an entropy bonus: rewards are rare at the start.
 _FROZEN_LAKE: dict[str, Any] = {
     "total_steps": 200_000,

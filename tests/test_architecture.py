@@ -45,6 +45,7 @@ FLOORS = {
     "evaluation": 4,
     "callbacks": 4,
     "presets": 4,
+    "settings": 4,  # names every component there is
     "training": 5,
 }
 ROOT = Path(ppo_tf.__file__).parent
