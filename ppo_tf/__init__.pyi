@@ -20,6 +20,7 @@ from .action_specs import action_spec as action_spec
 from .callbacks import MetricsCSV as MetricsCSV
 from .callbacks import Progress as Progress
 from .callbacks import TensorBoardScalars as TensorBoardScalars
+from .checkpoints import Checkpoints as Checkpoints
 from .collectors import VectorCollector as VectorCollector
 from .distributions import FullGaussian as FullGaussian
 from .distributions import Joint as Joint
@@ -80,6 +81,7 @@ from .types import Episode as Episode
 from .types import Estimator as Estimator
 from .types import Loss as Loss
 from .types import NonFiniteError as NonFiniteError
+from .types import Resumable as Resumable
 from .types import Trajectory as Trajectory
 from .types import ValueLoss as ValueLoss
 

@@ -11,6 +11,7 @@ from gymnasium.vector import AutoresetMode
 
 from ppo_tf import spaces
 from ppo_tf.acting import Engine, make_acting
+from ppo_tf.envs import environment_seeds, reset
 from ppo_tf.masks import MASK_KEY, find_empty, masked_leaves, segment_sizes
 from ppo_tf.policy import Policy
 from ppo_tf.types import Episode, Nest, NonFiniteError, Trajectory
@@ -79,6 +80,23 @@ class VectorCollector:
         self._starting = np.ones(self.num_envs, bool)  # the coming step is an episode's first
         self._resetting = np.zeros(self.num_envs, bool)  # NEXT_STEP: the coming step is a reset
         self._returns = np.zeros(self.num_envs)  # of the episodes under way
+        self._lengths = np.zeros(self.num_envs, np.int64)
+
+    def restart(self, rollouts: int) -> None:
+        """Starts new episodes everywhere, with seeds that follow from the run's and `rollouts`.
+
+        What comes next is then the same in this process as in a new one. The episodes under way
+        end unfinished: they are in no statistics.
+
+        Args:
+            rollouts: collected so far in the run.
+        """
+        self._rollouts = rollouts
+        seeds = environment_seeds(self._seed, self.num_envs, "restart", rollouts)
+        self._observations = self._flat(reset(self.envs, seeds))
+        self._starting = np.ones(self.num_envs, bool)
+        self._resetting = np.zeros(self.num_envs, bool)
+        self._returns = np.zeros(self.num_envs)
         self._lengths = np.zeros(self.num_envs, np.int64)
 
     def collect(self) -> tuple[Trajectory, list[Episode]]:

@@ -172,9 +172,12 @@ def reset(
     return observations
 
 
-def environment_seeds(seed: int, count: int, purpose: str = "environments") -> list[int]:
-    """Seeds for `reset`, from a run's: near seeds share none, unlike seed, seed + 1, ..."""
-    return ops.derive_words(count, seed, purpose).tolist()
+def environment_seeds(seed: int, count: int, *path: int | str) -> list[int]:
+    """Seeds for `reset`, from a run's: near seeds share none, unlike seed, seed + 1, ...
+
+    The path says what they are for, as in `ops.derive_words`.
+    """
+    return ops.derive_words(count, seed, *(path or ("environments",))).tolist()
 
 
 def _find_spec(env_id: str) -> gymnasium.envs.registration.EnvSpec:

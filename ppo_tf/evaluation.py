@@ -85,7 +85,7 @@ def evaluate(
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1. Received: episodes={episodes}")
     num_envs = min(num_envs, episodes)
-    seeds = environment_seeds(seed, episodes, purpose="evaluation")
+    seeds = environment_seeds(seed, episodes, "evaluation")
     returns, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)
     envs = make_envs(
         env_id, num_envs, backend="sync", autoreset_mode=AutoresetMode.DISABLED, **kwargs

@@ -44,6 +44,7 @@ FLOORS = {
     "export": 3,
     "evaluation": 4,
     "callbacks": 4,
+    "checkpoints": 4,
     "presets": 4,
     "settings": 4,  # names every component there is
     "training": 5,
