@@ -17,11 +17,9 @@ from ppo_tf.types import Nest
 
 def used_leaves(policy: Policy, envs: gymnasium.vector.VectorEnv) -> list[str]:
     """Paths of the observations that the policy's actor takes; empty for a plain space."""
-    leaves = spaces.leaves(observation_space(envs))
-    if not isinstance(leaves, dict):
-        return []
     wanted = recurrent.used_leaves(policy.actor)
-    return [path for path in leaves if wanted is None or path in wanted]
+    paths = spaces.paths(observation_space(envs))
+    return [path for path in paths if wanted is None or path in wanted]
 
 
 def observation_specs(policy: Policy, envs: gymnasium.vector.VectorEnv) -> Nest:

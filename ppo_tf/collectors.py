@@ -72,9 +72,9 @@ class VectorCollector:
         self._seed = seed
         self._rollouts = self._first_rollout = rollouts
         self._space = envs.single_observation_space
-        self._plain = not isinstance(spaces.leaves(self._space), dict)
+        self._plain = not spaces.is_composite(self._space)
         self._remembers = policy.recurrent
-        self._plain_actions = not isinstance(spaces.leaves(envs.single_action_space), dict)
+        self._plain_actions = not spaces.is_composite(envs.single_action_space)
         self._observations: Nest = None
         self._starting = np.ones(self.num_envs, bool)  # the coming step is an episode's first
         self._resetting = np.zeros(self.num_envs, bool)  # NEXT_STEP: the coming step is a reset
