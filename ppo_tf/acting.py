@@ -108,7 +108,7 @@ class CompiledActing:
         first = tf.nest.map_structure(lambda x: x[0], self._draw(generator, 1, self._parameters))
 
         def act(observations, state, starts, noise):
-            state = [tf.where(starts[:, None], tf.zeros_like(s), s) for s in state]
+            state = ops.emptied(starts, state)
             parameters, state = policy.step(observations, state)
             raw = from_noise(parameters, noise)
             return raw, policy.action_map(raw), state
