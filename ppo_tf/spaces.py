@@ -21,6 +21,13 @@ def is_composite(space: gymnasium.Space) -> bool:
     return isinstance(space, gymnasium.spaces.Dict | gymnasium.spaces.Tuple)
 
 
+def children(space: gymnasium.Space) -> list[tuple[Any, gymnasium.Space]]:
+    """The parts of a Dict or Tuple with their keys or indices; a plain space has none."""
+    if isinstance(space, gymnasium.spaces.Dict):
+        return list(space.spaces.items())
+    return list(enumerate(space.spaces)) if isinstance(space, gymnasium.spaces.Tuple) else []
+
+
 def leaves(space: gymnasium.Space) -> Leaves:
     """The leaf spaces of a Dict or Tuple by path; any other space itself.
 
@@ -63,16 +70,10 @@ def unflatten(space: gymnasium.Space, flat: Nest) -> Any:
     def build(space: gymnasium.Space, prefix: str) -> Any:
         if not is_composite(space):
             return flat[prefix]
-        parts = {key: build(part, _join(prefix, key)) for key, part in _children(space)}
+        parts = {key: build(part, _join(prefix, key)) for key, part in children(space)}
         return parts if isinstance(space, gymnasium.spaces.Dict) else tuple(parts.values())
 
     return build(space, "")
-
-
-def _children(space: Any) -> list[tuple[Any, gymnasium.Space]]:
-    if isinstance(space, gymnasium.spaces.Dict):
-        return list(space.spaces.items())
-    return list(enumerate(space.spaces))
 
 
 def _join(prefix: str, key: Any) -> str:
@@ -81,7 +82,7 @@ def _join(prefix: str, key: Any) -> str:
 
 def _walk(space: gymnasium.Space, prefix: str = "", keys: tuple = ()):
     """Yields (path, keys, leaf) of every leaf."""
-    for key, part in _children(space):
+    for key, part in children(space):
         path, inner = _join(prefix, key), (*keys, key)
         if is_composite(part):
             yield from _walk(part, path, inner)
