@@ -167,11 +167,14 @@ class VectorCollector:
             empty = find_empty(seen[path][:-1][valid], sizes)
             if empty is not None:
                 step, env = np.argwhere(valid)[empty]
-                step += (self._rollouts - self._first_rollout) * self.horizon
                 raise ValueError(
                     f"environment {env} gave an action mask without a valid action at its step "
-                    f"{step}: observation {path!r}"
+                    f"{self._rows_before() + step}: observation {path!r}"
                 )
+
+    def _rows_before(self) -> int:
+        """Rows collected before this rollout."""
+        return (self._rollouts - self._first_rollout) * self.horizon
 
     def _flat(self, observations: Any) -> Nest:
         return observations if self._plain else spaces.flatten(self._space, observations)
@@ -238,5 +241,5 @@ class VectorCollector:
             return None
         step, env, field, value = min(found, key=lambda item: item[:2])
         bad = np.ravel(value)[~np.isfinite(np.ravel(value).astype(np.float32))][0]
-        step += (self._rollouts - self._first_rollout) * self.horizon
+        step += self._rows_before()
         return f"environment {env} gave a non-finite {field} at its step {step}: {bad}"
