@@ -81,14 +81,15 @@ def export_policy(
 
     Raises:
         FileExistsError, NotADirectoryError, PermissionError: see `check_new_folder`.
-        ValueError: no observation_spec where it is needed; names of arguments that collide.
+        ValueError: no observation_spec where it is needed; names of arguments
+            or results that collide.
     """
     path = check_new_folder(path)
-    seed_spec = {"seed": tf.TensorSpec((2,), tf.int32, name="seed")}
+    seed_spec = {"seed": tf.TensorSpec((2,), tf.int32)}
 
     def serve(observations, state, seed=None):
         parameters, state = policy.step(observations, state)
-        return _named("action", policy.action_map(policy.draw(parameters, seed))), state
+        return _named(policy.action_map(policy.draw(parameters, seed))), state
 
     signatures = {
         "serving_default": _signature(serve, policy.actor, observation_spec),
@@ -127,27 +128,26 @@ def _signature(function, model, observation_spec, more=None):
     """The concrete function with one named argument per leaf of the observation and state."""
     spec = _observation_spec(model) if observation_spec is None else observation_spec
     states = recurrent.initial_state(model, 1)
-    state_specs = {
-        f"state_{i}": tf.TensorSpec((None, *s.shape[1:]), s.dtype, name=f"state_{i}")
-        for i, s in enumerate(states)
-    }
-    names = {argument_name(path): path for path in spec} if isinstance(spec, dict) else {}
-    observations = {name: spec[path] for name, path in names.items()} or {"observation": spec}
-    arguments = [*observations, *state_specs, *(more or {})]
-    if len(set(arguments)) < len(arguments) or len(names) < len(spec if names else []):
-        raise ValueError(f"Two arguments of a signature would share a name. Received: {arguments}")
+    leaves = spec if isinstance(spec, dict) else {"": spec}
+    more = more or {}
+    names = [argument_name(path) for path in leaves]
+    state_names = [f"state_{i}" for i in range(len(states))]
+    state_specs = [tf.TensorSpec((None, *s.shape[1:]), s.dtype) for s in states]
+    arguments = _distinct([*names, *state_names, *more])
+    specs = [*leaves.values(), *state_specs, *more.values()]
 
     def call(**tensors):
-        seen = {path: tensors[name] for name, path in names.items()} or tensors["observation"]
-        state = [tensors[name] for name in state_specs]
-        result, state = function(seen, state, **{name: tensors[name] for name in more or {}})
-        return result | {f"state_{i}": s for i, s in enumerate(state)}
+        seen = [tensors[name] for name in names]
+        observations = dict(zip(leaves, seen, strict=True)) if isinstance(spec, dict) else seen[0]
+        state = [tensors[name] for name in state_names]
+        result, state = function(observations, state, **{name: tensors[name] for name in more})
+        return result | dict(zip(state_names, state, strict=True))
 
-    observations = {
-        name: tf.TensorSpec(s.shape, s.dtype, name=name) for name, s in observations.items()
-    }
     return tf.function(call, autograph=False).get_concrete_function(
-        **observations, **state_specs, **(more or {})
+        **{
+            name: tf.TensorSpec(s.shape, s.dtype, name=name)
+            for name, s in zip(arguments, specs, strict=True)
+        }
     )
 
 
@@ -161,15 +161,32 @@ def _initial_state(model):
 
 
 def argument_name(path: str) -> str:
-    """The argument of the signatures that takes an observation's leaf, by the leaf's path."""
+    """The argument of the signatures that takes an observation's leaf, by the leaf's path; a plain
+    observation has the path ""."""
     name = path.replace("/", "_")
+    if not path:
+        return "observation"
     return name if name.isidentifier() else f"observation_{name}"
 
 
-def _named(prefix: str, nest: Nest) -> dict[str, Any]:
-    if isinstance(nest, dict):
-        return {f"{prefix}_{path.replace('/', '_')}": leaf for path, leaf in nest.items()}
-    return {prefix: nest}
+def result_name(path: str) -> str:
+    """The result of the signatures that is an action's leaf, by the leaf's path; a plain action has
+    the path ""."""
+    return f"action_{path.replace('/', '_')}" if path else "action"
+
+
+def _named(actions: Nest) -> dict[str, Any]:
+    leaves = actions if isinstance(actions, dict) else {"": actions}
+    names = _distinct([result_name(path) for path in leaves])
+    return dict(zip(names, leaves.values(), strict=True))
+
+
+def _distinct(names: list[str]) -> list[str]:
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f"Two arguments or results of a signature would share a name. Received: {names}"
+        )
+    return names
 
 
 def _observation_spec(model: keras.Model) -> Nest:
