@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,36 +12,12 @@ import keras
 import tensorflow as tf
 
 from ppo_tf import recurrent
+from ppo_tf.folders import check_new_folder, check_replaceable, complete_folder
 from ppo_tf.policy import Policy
 from ppo_tf.types import Nest
 
 METADATA = Path("assets.extra") / "policy.json"  # the folder SavedModel keeps for users' files
-
-
-def check_new_folder(path: str | os.PathLike, argument: str = "path") -> Path:
-    """Returns path, of a folder that does not exist yet but can be made.
-
-    Args:
-        path: of the folder.
-        argument: what errors call it.
-
-    Raises:
-        FileExistsError: something is there, and nothing is ever overwritten.
-        NotADirectoryError, PermissionError: nothing can be made there.
-    """
-    path = Path(path)
-    if path.exists():
-        raise FileExistsError(
-            f"{argument} exists and is not overwritten. Received: {argument}={path}"
-        )
-    parent = path.absolute().parent
-    while not parent.exists():
-        parent = parent.parent
-    if not parent.is_dir():
-        raise NotADirectoryError(f"{parent} is not a folder. Received: {argument}={path}")
-    if not os.access(parent, os.W_OK):
-        raise PermissionError(f"{parent} cannot be written. Received: {argument}={path}")
-    return path
+MARKER = "saved_model.pb"  # by which a saved policy is known
 
 
 def export_policy(
@@ -53,6 +27,7 @@ def export_policy(
     critic: keras.Model | None = None,
     observation_spec: Nest = None,
     metadata: dict[str, Any] | None = None,
+    replace: bool = False,
 ) -> Path:
     """Writes a SavedModel with everything inside: normalisation, squashing, rescaling, clipping.
 
@@ -69,22 +44,26 @@ def export_policy(
     state_0, state_1, ..., each [B, units], and returns those after the step; zeros, which
     initial_state(batch_size int32) gives, start an episode.
 
-    The folder appears complete or not at all.
+    The folder appears complete or not at all. One that is replaced goes aside to `.NAME.replaced`
+    beside it for the moment of the change: after a crash a complete policy, the old or the new one,
+    is here or there, and the next call with replace=True clears up.
 
     Args:
         policy: to export.
-        path: of the new folder.
+        path: of the folder.
         critic: exported as `value`.
         observation_spec: tf.TensorSpec of a batch of observations [None, ...], or a dict of them;
             needed only where a model is a subclassed Keras model, which does not tell.
         metadata: JSON values kept in assets.extra/policy.json, for instance the environment's id.
+        replace: whether a saved policy at path is replaced; by one process at a time.
 
     Raises:
-        FileExistsError, NotADirectoryError, PermissionError: see `check_new_folder`.
+        FileExistsError, NotADirectoryError, PermissionError: see `check_new_folder`; with replace
+            the first is raised for what is no saved policy.
         ValueError: no observation_spec where it is needed; names of arguments
             or results that collide.
     """
-    path = check_new_folder(path)
+    path = check_replaceable(path, MARKER) if replace else check_new_folder(path)
     seed_spec = {"seed": tf.TensorSpec((2,), tf.int32)}
 
     def serve(observations, state, seed=None):
@@ -110,17 +89,10 @@ def export_policy(
     models = [policy] if critic is None else [policy, critic]
     module.tracked = [v.value for model in models for v in model.variables]
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    try:
-        os.chmod(temporary, 0o755)  # mkdtemp's folders are private
+    with complete_folder(path, MARKER if replace else None) as temporary:
         tf.saved_model.save(module, str(temporary), signatures=signatures)
         (temporary / METADATA).parent.mkdir(exist_ok=True)
         (temporary / METADATA).write_text(json.dumps(metadata or {}, indent=2) + "\n")
-        temporary.rename(path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
     return path
 
 

@@ -72,6 +72,22 @@ def test_an_existing_folder_is_never_overwritten(tmp_path):
     assert list((tmp_path / "policy").iterdir()) == []
 
 
+def test_a_saved_policy_is_replaced_on_request_only(tmp_path):
+    observations = tf.constant(helpers.observe(ENVS.single_observation_space, (4,)))
+    for seed in (1, 2):
+        policy = helpers.make_policy(ENVS, seed=seed)
+        ppo_tf.export_policy(policy, tmp_path / "policy", replace=True)
+        serve = tf.saved_model.load(str(tmp_path / "policy")).signatures["serving_default"]
+        action = serve(observation=observations)["action"]
+        np.testing.assert_allclose(action, policy(observations), rtol=1e-6, atol=1e-6)
+        assert [path.name for path in tmp_path.iterdir()] == ["policy"]
+    with pytest.raises(FileExistsError, match="exists and is not overwritten"):
+        ppo_tf.export_policy(policy, tmp_path / "policy")
+    (tmp_path / "policy" / "saved_model.pb").unlink()
+    with pytest.raises(FileExistsError, match=r"no folder with a saved_model.pb .*path=.*policy"):
+        ppo_tf.export_policy(policy, tmp_path / "policy", replace=True)
+
+
 def test_a_path_below_a_file_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(NotADirectoryError, match=r"file is not a folder. Received: path=.*policy"):
