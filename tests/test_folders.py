@@ -102,6 +102,22 @@ def test_an_error_leaves_the_old_folder_alone(tmp_path):
     assert os.listdir(tmp_path) == ["policy"] and found(path) == {"old"}
 
 
+def test_a_new_folder_that_cannot_take_its_place_leaves_the_old_one_there(tmp_path, monkeypatch):
+    path = tmp_path / "policy"
+    write(path, "old")
+    rename = os.rename
+
+    def fails(source, target):
+        if ".unfinished-" in str(source):
+            raise OSError("no room")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", fails)
+    with pytest.raises(OSError, match="no room"):
+        write(path, "new")
+    assert os.listdir(tmp_path) == ["policy"] and found(path) == {"old"}
+
+
 @pytest.mark.parametrize("kind", ["folder", "file", "link"])
 def test_only_what_is_marked_is_replaced(kind, tmp_path):
     path = tmp_path / "policy"
