@@ -300,9 +300,25 @@ def evaluate(run):
         )
 
 
+def finish(run, code):
+    """Exports the policy and, after training that ended well, evaluates it."""
+    ppo_tf.export_policy(
+        run.policy,
+        run.policy_path,
+        critic=run.critic,
+        metadata={"env": run.env_id},
+        replace=run.resumed is not None,
+    )
+    if code == 0:
+        evaluate(run)
+    print(f"policy: {run.policy_path}")
+    return code
+
+
 def main(argv):
-    """Runs everything; returns the exit code."""
+    """Runs everything; returns the exit code: 2 where nothing was begun."""
     logging.set_verbosity(logging.WARNING)  # TensorFlow's notes on every file it saves
+    begun = False
     try:
         if argv[1:]:
             raise ValueError(f"Only flags are taken. Received: {' '.join(argv[1:])}")
@@ -311,29 +327,13 @@ def main(argv):
             print(f"{plan.logdir} is finished; for more: --total_steps")
             return 0
         run = Run(plan)
-        code = train(run)
-    except (ValueError, ImportError, OSError) as error:
+        begun = True
+        return finish(run, train(run))
+    except (ValueError, ImportError, OSError, ppo_tf.NonFiniteError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return 1 if begun else 2
     except KeyboardInterrupt:
         return 130
-    ppo_tf.export_policy(
-        run.policy,
-        run.policy_path,
-        critic=run.critic,
-        metadata={"env": run.env_id},
-        replace=run.resumed is not None,
-    )
-    try:
-        if code == 0:
-            evaluate(run)
-    except KeyboardInterrupt:
-        code = 130
-    except ppo_tf.NonFiniteError as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = 1
-    print(f"policy: {run.policy_path}")
-    return code
 
 
 def parse(argv):
