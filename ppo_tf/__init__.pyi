@@ -80,5 +80,8 @@ from .types import Loss as Loss
 from .types import NonFiniteError as NonFiniteError
 from .types import Trajectory as Trajectory
 from .types import ValueLoss as ValueLoss
+from .video import VideoRecorder as VideoRecorder
+from .video import check_video_path as check_video_path
+from .video import record_video as record_video
 
 __version__: str

@@ -45,6 +45,7 @@ FLOORS = {
     "evaluation": 4,
     "callbacks": 4,
     "presets": 4,
+    "video": 4.5,  # evaluates
     "training": 5,
 }
 ROOT = Path(ppo_tf.__file__).parent
