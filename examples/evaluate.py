@@ -16,20 +16,16 @@ POLICY = flags.DEFINE_string("policy", None, "Folder of the exported policy. Req
 ENV = flags.DEFINE_string(
     "env", None, "Gymnasium id of the environment (default: the one the policy was trained on)."
 )
-EPISODES = flags.DEFINE_integer("episodes", 10, "Episodes to run, count (default: 10).")
-SAMPLED = flags.DEFINE_boolean(
-    "sampled", False, "Whether actions are drawn instead of the mode (default: false)."
-)
-RENDER = flags.DEFINE_boolean(
-    "render", False, "Whether a window shows the environment (default: false)."
-)
+EPISODES = flags.DEFINE_integer("episodes", 10, "Episodes to run, count.")
+SAMPLED = flags.DEFINE_boolean("sampled", False, "Whether actions are drawn instead of the mode.")
+RENDER = flags.DEFINE_boolean("render", False, "Whether a window shows the environment.")
 VIDEO = flags.DEFINE_string(
     "video", None, "New file, .mp4 or .gif, that shows the first episodes (default: none)."
 )
 VIDEO_EPISODES = flags.DEFINE_integer(
-    "video_episodes", 1, "Episodes in the video, count, each of at most 2,000 steps (default: 1)."
+    "video_episodes", 1, "Episodes in the video, count, each of at most 2,000 steps."
 )
-SEED = flags.DEFINE_integer("seed", 0, "Of the episodes and of drawn actions (default: 0).")
+SEED = flags.DEFINE_integer("seed", 0, "Of the episodes and of drawn actions.")
 
 
 def load(path):

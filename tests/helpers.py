@@ -153,9 +153,7 @@ def load_example(name, monkeypatch):
     spec.loader.exec_module(module)
 
     def run(*arguments):
-        own.unparse_flags()
-        own.mark_as_parsed()  # so that the defaults can be restored
-        for flag in own:
+        for flag in own:  # back to the defaults
             own[flag].unparse()
         try:
             return module.main(module.parse([f"{name}.py", *map(str, arguments)]))
