@@ -6,6 +6,7 @@ import signal
 import time
 
 import environments
+import helpers
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -133,6 +134,15 @@ def test_the_exported_policy_is_the_one_that_was_evaluated(finished):
     )
     evaluation = json.loads((finished[0] / "evaluation.json").read_text())
     assert list(result.returns) == evaluation["deterministic"]["returns"]
+
+
+def test_the_plot_command_draws_a_run(finished, tmp_path, monkeypatch, capfd):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("scipy")
+    monkeypatch.chdir(tmp_path)
+    _, plot = helpers.load_example("plot", monkeypatch)
+    assert plot(finished[0].parent) == 0
+    assert capfd.readouterr() == ("wrote curve.png\nwrote curve.svg\n", "")
 
 
 def test_the_same_flags_give_the_same_run_and_another_seed_another(run, tmp_path):
