@@ -40,8 +40,9 @@ from .estimators import RewardToGo as RewardToGo
 from .evaluation import Evaluation as Evaluation
 from .evaluation import evaluate as evaluate
 from .export import argument_name as argument_name
-from .export import check_new_folder as check_new_folder
 from .export import export_policy as export_policy
+from .export import result_name as result_name
+from .folders import check_new_folder as check_new_folder
 from .image_networks import impala_resnet as impala_resnet
 from .image_networks import nature_cnn as nature_cnn
 from .image_networks import small_cnn as small_cnn

@@ -73,9 +73,9 @@ class VectorCollector:
         self._seed = seed
         self._rollouts = self._first_rollout = rollouts
         self._space = envs.single_observation_space
-        self._plain = not isinstance(spaces.leaves(self._space), dict)
+        self._plain = not spaces.is_composite(self._space)
         self._remembers = policy.recurrent
-        self._plain_actions = not isinstance(spaces.leaves(envs.single_action_space), dict)
+        self._plain_actions = not spaces.is_composite(envs.single_action_space)
         self._observations: Nest = None
         self._starting = np.ones(self.num_envs, bool)  # the coming step is an episode's first
         self._resetting = np.zeros(self.num_envs, bool)  # NEXT_STEP: the coming step is a reset
@@ -185,11 +185,14 @@ class VectorCollector:
             empty = find_empty(seen[path][:-1][valid], sizes)
             if empty is not None:
                 step, env = np.argwhere(valid)[empty]
-                step += (self._rollouts - self._first_rollout) * self.horizon
                 raise ValueError(
                     f"environment {env} gave an action mask without a valid action at its step "
-                    f"{step}: observation {path!r}"
+                    f"{self._rows_before() + step}: observation {path!r}"
                 )
+
+    def _rows_before(self) -> int:
+        """Rows collected before this rollout."""
+        return (self._rollouts - self._first_rollout) * self.horizon
 
     def _flat(self, observations: Any) -> Nest:
         return observations if self._plain else spaces.flatten(self._space, observations)
@@ -256,5 +259,5 @@ class VectorCollector:
             return None
         step, env, field, value = min(found, key=lambda item: item[:2])
         bad = np.ravel(value)[~np.isfinite(np.ravel(value).astype(np.float32))][0]
-        step += (self._rollouts - self._first_rollout) * self.horizon
+        step += self._rows_before()
         return f"environment {env} gave a non-finite {field} at its step {step}: {bad}"

@@ -125,7 +125,7 @@ def _acting(policy: Policy, envs: gymnasium.vector.VectorEnv, deterministic: boo
 
     @tf.function(jit_compile=True, autograph=False)
     def act(observations, state, starts, seed):
-        state = [tf.where(starts[:, None], tf.zeros_like(s), s) for s in state]
+        state = ops.emptied(starts, state)
         parameters, state = policy.step(observations, state)
         raw = policy.draw(parameters, None if deterministic else seed)
         return policy.action_map(raw), state

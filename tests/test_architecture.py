@@ -10,6 +10,7 @@ import ppo_tf
 FLOORS = {
     "_version": 0,
     "_quiet": 0,
+    "folders": 0,
     "types": 0,
     "ops": 0.5,  # uses the aliases of types
     "spaces": 0.5,
