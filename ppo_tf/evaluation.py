@@ -85,42 +85,74 @@ def evaluate(
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1. Received: episodes={episodes}")
     num_envs = min(num_envs, episodes)
-    seeds = environment_seeds(seed, episodes, "evaluation")
-    returns, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)
-    envs = make_envs(
-        env_id, num_envs, backend="sync", autoreset_mode=AutoresetMode.DISABLED, **kwargs
-    )
+    envs = make_evaluation_envs(env_id, num_envs, **kwargs)
     try:
-        current = np.arange(num_envs)  # the episode each environment is in
-        act = _acting(policy, envs, deterministic) if isinstance(policy, Policy) else policy
-        observations = reset(envs, seeds[:num_envs])
-        starts = np.ones(num_envs, bool)
-        upcoming, step = num_envs, 0
-        while (running := current < episodes).any():
-            actions = act(observations, ops.derive_seed(seed, "acting", step), starts)
-            observations, rewards, terminated, truncated, _ = envs.step(actions)
-            returns[current[running]] += rewards[running]
-            lengths[current[running]] += 1
-            starts = done = terminated | truncated
-            if done.any():
-                reset_seeds: list[int | None] = [None] * num_envs
-                for env in np.flatnonzero(done):
-                    current[env] = upcoming  # from `episodes` on, whoever waits for the last ones
-                    upcoming += 1
-                    if current[env] < episodes:
-                        reset_seeds[env] = seeds[current[env]]
-                observations = reset(envs, reset_seeds, done)
-            step += 1
+        act = make_act(policy, envs, deterministic) if isinstance(policy, Policy) else policy
+        return play(envs, act, episodes, seed)
     finally:
         envs.close()
+
+
+def make_evaluation_envs(env_id: str, num_envs: int, **kwargs: Any) -> gymnasium.vector.VectorEnv:
+    """Environments for `play`; whole games and scores of Atari, see `make_envs`."""
+    return make_envs(
+        env_id, num_envs, backend="sync", autoreset_mode=AutoresetMode.DISABLED, **kwargs
+    )
+
+
+def play(
+    envs: gymnasium.vector.VectorEnv,
+    act: Act,
+    episodes: int,
+    seed: int,
+) -> Evaluation:
+    """What `evaluate` does, on environments that are there already; each call does the same.
+
+    Args:
+        envs: of auto-reset mode DISABLED, no more than episodes.
+        act: as for `evaluate`.
+        episodes: to run.
+        seed: of the episodes and of sampled actions.
+
+    Raises:
+        NonFiniteError: an episode's return is not a number.
+    """
+    num_envs = envs.num_envs
+    seeds = environment_seeds(seed, episodes, "evaluation")
+    returns, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)
+    current = np.arange(num_envs)  # the episode each environment is in
+    observations = reset(envs, seeds[:num_envs])
+    starts = np.ones(num_envs, bool)
+    upcoming, step = num_envs, 0
+    while (running := current < episodes).any():
+        actions = act(observations, ops.derive_seed(seed, "acting", step), starts)
+        observations, rewards, terminated, truncated, _ = envs.step(actions)
+        returns[current[running]] += rewards[running]
+        lengths[current[running]] += 1
+        starts = done = terminated | truncated
+        if done.any():
+            reset_seeds: list[int | None] = [None] * num_envs
+            for env in np.flatnonzero(done):
+                current[env] = upcoming  # from `episodes` on, whoever waits for the last ones
+                upcoming += 1
+                if current[env] < episodes:
+                    reset_seeds[env] = seeds[current[env]]
+            observations = reset(envs, reset_seeds, done)
+        step += 1
     if not np.isfinite(returns).all():
         bad = int(np.flatnonzero(~np.isfinite(returns))[0])
         raise NonFiniteError(f"evaluation episode {bad} had a return of {returns[bad]}")
     return Evaluation(tuple(returns.tolist()), tuple(lengths.tolist()))
 
 
-def _acting(policy: Policy, envs: gymnasium.vector.VectorEnv, deterministic: bool) -> Act:
-    """The policy as such a callable; of one with a memory it keeps the state."""
+def make_act(policy: Policy, envs: gymnasium.vector.VectorEnv, deterministic: bool) -> Act:
+    """The policy as such a callable; of one with a memory it keeps the state.
+
+    Args:
+        policy: whose present weights act, also after an update.
+        envs: whose number and spaces are used; it may be closed afterwards.
+        deterministic: whether it takes the mode or draws.
+    """
     memory = [policy.initial_state(envs.num_envs)]
 
     @tf.function(jit_compile=True, autograph=False)
