@@ -1,6 +1,7 @@
 """Runs an exported policy in its environment, with nothing of ppo_tf inside the policy.
 
 python examples/evaluate.py --policy=runs/NAME/policy --render
+python examples/evaluate.py --policy=runs/NAME/policy --video=episode.mp4
 """
 
 import json
@@ -15,10 +16,20 @@ POLICY = flags.DEFINE_string("policy", None, "Folder of the exported policy. Req
 ENV = flags.DEFINE_string(
     "env", None, "Gymnasium id of the environment (default: the one the policy was trained on)."
 )
-EPISODES = flags.DEFINE_integer("episodes", 10, "Episodes to run, count.")
-SAMPLED = flags.DEFINE_boolean("sampled", False, "Whether actions are drawn instead of the mode.")
-RENDER = flags.DEFINE_boolean("render", False, "Whether a window shows the environment.")
-SEED = flags.DEFINE_integer("seed", 0, "Of the episodes and of drawn actions.")
+EPISODES = flags.DEFINE_integer("episodes", 10, "Episodes to run, count (default: 10).")
+SAMPLED = flags.DEFINE_boolean(
+    "sampled", False, "Whether actions are drawn instead of the mode (default: false)."
+)
+RENDER = flags.DEFINE_boolean(
+    "render", False, "Whether a window shows the environment (default: false)."
+)
+VIDEO = flags.DEFINE_string(
+    "video", None, "New file, .mp4 or .gif, that shows the first episodes (default: none)."
+)
+VIDEO_EPISODES = flags.DEFINE_integer(
+    "video_episodes", 1, "Episodes in the video, count, each of at most 2,000 steps (default: 1)."
+)
+SEED = flags.DEFINE_integer("seed", 0, "Of the episodes and of drawn actions (default: 0).")
 
 
 def load(path):
@@ -47,15 +58,19 @@ class Acting:
         self.arguments = self.signature.structured_input_signature[1]
         self.initial_state = signatures.get("initial_state")
         self.state = {}
+        for name, leaf in self._by_argument(ppo_tf.spaces.leaves(self.observation_space)).items():
+            known = self.arguments.get(name)
+            if known is not None and tuple(known.shape[1:]) != leaf.shape:
+                raise ValueError(
+                    f"The policy takes {name} of shape {tuple(known.shape[1:])}, and the "
+                    f"environment has {leaf.shape}. Received: env={env_id}"
+                )
 
     def __call__(self, observations, seed, starts):
         """Actions as the vector environment takes them."""
         import tensorflow as tf
 
-        flat = ppo_tf.spaces.flatten(self.observation_space, observations)
-        if not isinstance(flat, dict):
-            flat = {"observation": flat}
-        given = {ppo_tf.argument_name(path): leaf for path, leaf in flat.items()}
+        given = self._by_argument(ppo_tf.spaces.flatten(self.observation_space, observations))
         if self.initial_state is not None and not self.state:
             self.state = self.initial_state(batch_size=tf.constant(len(starts)))
         for name, state in self.state.items():
@@ -65,6 +80,12 @@ class Acting:
         self.state = {name: x for name, x in results.items() if name.startswith("state_")}
         return self._nested({name: x.numpy() for name, x in results.items()})
 
+    def _by_argument(self, flat):
+        """Leaves, or the only one, by the name of the argument that takes them."""
+        if not isinstance(flat, dict):
+            return {"observation": flat}
+        return {ppo_tf.argument_name(path): leaf for path, leaf in flat.items()}
+
     def _nested(self, results):
         leaves = ppo_tf.spaces.leaves(self.action_space)
         if not isinstance(leaves, dict):
@@ -73,32 +94,61 @@ class Acting:
         return ppo_tf.spaces.unflatten(self.action_space, flat)
 
 
-def main(argv):
-    """Runs the episodes; returns the exit code."""
-    del argv
-    logging.set_verbosity(logging.WARNING)
-    try:
-        if POLICY.value is None:
-            raise ValueError("--policy is required, for instance --policy=runs/NAME/policy.")
-        evaluate = ppo_tf.evaluate  # imports TensorFlow without its start-up messages
-        signatures, metadata = load(Path(POLICY.value))
-        env_id = ENV.value or metadata["env"]
-        result = evaluate(
+def run():
+    """Runs the episodes, and again those that are recorded; returns what to print."""
+    if POLICY.value is None:
+        raise ValueError("--policy is required, for instance --policy=runs/NAME/policy.")
+    if VIDEO.value is not None:
+        ppo_tf.check_video_path(VIDEO.value)
+    evaluate = ppo_tf.evaluate  # imports TensorFlow without its start-up messages
+    signatures, metadata = load(Path(POLICY.value))
+    env_id = ENV.value or metadata["env"]
+    result = evaluate(
+        Acting(signatures, env_id, SAMPLED.value),
+        env_id,
+        episodes=EPISODES.value,
+        seed=SEED.value,
+        num_envs=1 if RENDER.value else 32,
+        **({"render_mode": "human"} if RENDER.value else {}),
+    )
+    lines = [f"return {result.mean:.1f} +- {result.std:.1f} over {EPISODES.value} episodes"]
+    if VIDEO.value is not None:
+        shown = ppo_tf.record_video(
             Acting(signatures, env_id, SAMPLED.value),
             env_id,
-            episodes=EPISODES.value,
+            VIDEO.value,
+            episodes=VIDEO_EPISODES.value,
             seed=SEED.value,
-            num_envs=1 if RENDER.value else 32,
-            **({"render_mode": "human"} if RENDER.value else {}),
         )
-    except (ValueError, ImportError, OSError) as error:
+        returns = ", ".join(f"{r:.1f}" for r in shown.returns)
+        lines.append(f"video: {VIDEO.value}, {sum(shown.lengths):,} steps, return {returns}")
+    return lines
+
+
+def main(argv):
+    """Runs everything; returns the exit code."""
+    logging.set_verbosity(logging.WARNING)
+    try:
+        if argv[1:]:
+            raise ValueError(f"Only flags are taken. Received: {' '.join(argv[1:])}")
+        lines = run()
+    except (ValueError, ImportError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
-    print(f"return {result.mean:.1f} +- {result.std:.1f} over {EPISODES.value} episodes")
+    print("\n".join(lines))
     return 0
 
 
+def parse(argv):
+    """Parses the flags; a bad one ends the program with one line."""
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        print(f"error: {str(error).replace(chr(10), ' ')}", file=sys.stderr)
+        sys.exit(2)
+
+
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse)

@@ -86,5 +86,8 @@ from .types import NonFiniteError as NonFiniteError
 from .types import Resumable as Resumable
 from .types import Trajectory as Trajectory
 from .types import ValueLoss as ValueLoss
+from .video import VideoRecorder as VideoRecorder
+from .video import check_video_path as check_video_path
+from .video import record_video as record_video
 
 __version__: str

@@ -22,7 +22,8 @@ from gymnasium.vector.utils import batch_space
 
 MODES = (AutoresetMode.SAME_STEP, AutoresetMode.DISABLED)
 
-_RENDER_SCALE = 4  # screen pixels per pixel of the observation
+_SCREEN = {"img_height": 210, "img_width": 160, "grayscale": False, "stack_num": 1}  # the console's
+_RENDER_SCALE = 2  # pixels of a rendered image per pixel of the screen, each way
 
 
 def is_atari(spec: EnvSpec) -> bool:
@@ -44,7 +45,8 @@ class AtariEnvs(gymnasium.vector.VectorEnv):
             2015), and each reward is clipped to -1, 0 or 1, so that games have one scale. Without,
             episodes are whole games and rewards are the game's own: what scores are reported of.
         autoreset_mode: SAME_STEP or DISABLED.
-        render_mode: None, or "rgb_array": `render` gives what the agent sees last.
+        render_mode: None, or "rgb_array": `render` gives the screen in colour. It is of the same
+            games played a second time, with the same seeds and actions.
         kwargs: of ale_py.vector_env.AtariVectorEnv, in place of the id's and the above; for
             instance repeat_action_probability, noop_max, full_action_space.
 
@@ -76,9 +78,9 @@ class AtariEnvs(gymnasium.vector.VectorEnv):
         settings = {"reward_clipping": training, **spec.kwargs, "frameskip": 4, **kwargs}
         # Its mode NEXT_STEP leaves a game that is over alone until the next step, time enough to
         # reset it here. In its SAME_STEP the final observation of a life is not the one seen last.
-        self._games = AtariVectorEnv(
-            num_envs=num_envs, autoreset_mode=AutoresetMode.NEXT_STEP, **settings
-        )
+        settings |= {"num_envs": num_envs, "autoreset_mode": AutoresetMode.NEXT_STEP}
+        self._games = AtariVectorEnv(**settings)
+        self._shown = None if render_mode is None else AtariVectorEnv(**settings | _SCREEN)
         self.spec = spec
         self.num_envs = num_envs
         self.single_observation_space = self._games.single_observation_space
@@ -96,6 +98,7 @@ class AtariEnvs(gymnasium.vector.VectorEnv):
         self._over = np.ones(num_envs, bool)  # the game, not only a life
         self._lives = np.zeros(num_envs, np.int32)
         self._screens: np.ndarray = np.zeros((num_envs, 4, 84, 84), np.uint8)
+        self._pictures: np.ndarray = np.zeros((num_envs, 1, 210, 160, 3), np.uint8)
         self._info: dict[str, Any] = {}
 
     def reset(
@@ -117,9 +120,10 @@ class AtariEnvs(gymnasium.vector.VectorEnv):
         if mask is not None:  # a full reset always starts new games
             chosen = chosen & (self._over | (words >= 0))
         if chosen.any():
-            observations, info = self._games.reset(
-                seed=words[chosen], options={"reset_mask": chosen}
-            )
+            request: dict[str, Any] = {"seed": words[chosen], "options": {"reset_mask": chosen}}
+            observations, info = self._games.reset(**request)
+            if self._shown is not None:
+                self._pictures, _ = self._shown.reset(**request)
             self._screens, self._lives, self._info = observations, info["lives"].copy(), info
             self._over[chosen] = False
         return self._screens, self._info
@@ -130,6 +134,8 @@ class AtariEnvs(gymnasium.vector.VectorEnv):
         if actions.dtype.kind == "i":
             actions = actions.astype(np.int32, copy=False)
         observations, rewards, terminated, truncated, info = self._games.step(actions)
+        if self._shown is not None:
+            self._pictures = self._shown.step(actions)[0]
         self._over = terminated | truncated
         if self._training:
             terminated = terminated | ((info["lives"] < self._lives) & ~truncated)
@@ -141,12 +147,11 @@ class AtariEnvs(gymnasium.vector.VectorEnv):
         return observations, rewards.astype(np.float64), terminated, truncated, info
 
     def render(self) -> tuple[np.ndarray, ...] | None:
-        """Images uint8 [336, 336, 3], one per game; None without render_mode."""
-        if self.render_mode is None:
+        """Images uint8 [420, 320, 3], one per game; None without render_mode."""
+        if self._shown is None:
             return None
-        grey = self._screens[:, -1]
-        large = grey.repeat(_RENDER_SCALE, axis=1).repeat(_RENDER_SCALE, axis=2)
-        return tuple(np.stack([image] * 3, axis=-1) for image in large)
+        large = self._pictures[:, -1].repeat(_RENDER_SCALE, axis=1).repeat(_RENDER_SCALE, axis=2)
+        return tuple(large)
 
 
 def _words(seeds: Sequence[int | None]) -> np.ndarray:

@@ -36,6 +36,7 @@ def make_envs(
     autoreset_mode: AutoresetMode = AutoresetMode.SAME_STEP,
     action_mask: bool | Literal["auto"] = "auto",
     training: bool = False,
+    context: str | None = None,
     **kwargs: Any,
 ) -> gymnasium.vector.VectorEnv:
     """Makes a vector of environments and seeds it, so that `reset()` starts a reproducible run.
@@ -57,6 +58,7 @@ def make_envs(
         training: whether an Atari game's episodes end with a life and its rewards are clipped,
             which helps learning; else they are whole games and scores. Other environments have no
             such difference.
+        context: how "async" starts processes, a start method of multiprocessing; None: its default.
         kwargs: of the environment, for instance render_mode.
 
     Raises:
@@ -95,7 +97,9 @@ def make_envs(
         else:
             masked = _look(spec, kwargs)[0] if action_mask == "auto" else action_mask
             wrappers = [MaskObservation] if masked else []
-            modes = {"autoreset_mode": autoreset_mode}
+            modes: dict[str, Any] = {"autoreset_mode": autoreset_mode}
+            if backend == "async":
+                modes["context"] = context
             envs = gymnasium.make_vec(spec, num_envs, backend, modes, wrappers, **kwargs)
         reset(envs, seeds)
     except (gymnasium.error.DependencyNotInstalled, ImportError) as error:

@@ -94,7 +94,7 @@ def evaluate(
 
 
 def make_evaluation_envs(env_id: str, num_envs: int, **kwargs: Any) -> gymnasium.vector.VectorEnv:
-    """Environments for `play`; whole games and scores of Atari, see `make_envs`."""
+    """Environments for `play`; of Atari whole games and scores, see `make_envs`."""
     return make_envs(
         env_id, num_envs, backend="sync", autoreset_mode=AutoresetMode.DISABLED, **kwargs
     )
@@ -105,6 +105,7 @@ def play(
     act: Act,
     episodes: int,
     seed: int,
+    max_steps: int | None = None,
 ) -> Evaluation:
     """What `evaluate` does, on environments that are there already; each call does the same.
 
@@ -113,6 +114,7 @@ def play(
         act: as for `evaluate`.
         episodes: to run.
         seed: of the episodes and of sampled actions.
+        max_steps: after which an episode is broken off.
 
     Raises:
         NonFiniteError: an episode's return is not a number.
@@ -129,7 +131,10 @@ def play(
         observations, rewards, terminated, truncated, _ = envs.step(actions)
         returns[current[running]] += rewards[running]
         lengths[current[running]] += 1
-        starts = done = terminated | truncated
+        done = terminated | truncated
+        if max_steps is not None:
+            done[running] |= lengths[current[running]] >= max_steps
+        starts = done
         if done.any():
             reset_seeds: list[int | None] = [None] * num_envs
             for env in np.flatnonzero(done):
@@ -137,7 +142,8 @@ def play(
                 upcoming += 1
                 if current[env] < episodes:
                     reset_seeds[env] = seeds[current[env]]
-            observations = reset(envs, reset_seeds, done)
+            if (current < episodes).any():  # the last frame of a video is no new episode's
+                observations = reset(envs, reset_seeds, done)
         step += 1
     if not np.isfinite(returns).all():
         bad = int(np.flatnonzero(~np.isfinite(returns))[0])
@@ -157,7 +163,7 @@ def make_act(policy: Policy, envs: gymnasium.vector.VectorEnv, deterministic: bo
 
     @tf.function(jit_compile=True, autograph=False)
     def act(observations, state, starts, seed):
-        state = ops.emptied(starts, state)
+        state = [tf.where(starts[:, None], tf.zeros_like(s), s) for s in state]
         parameters, state = policy.step(observations, state)
         raw = policy.draw(parameters, None if deterministic else seed)
         return policy.action_map(raw), state

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any
 
 import gymnasium
@@ -14,6 +16,7 @@ NAN_OBSERVATION = "ppo_tf_tests/NaNObservation-v0"
 TEXT_OBSERVATION = "ppo_tf_tests/TextObservation-v0"
 DICT_ACTION = "ppo_tf_tests/DictAction-v0"
 NESTED_COUNTING = "ppo_tf_tests/NestedCounting-v0"
+DRAWING = "ppo_tf_tests/Drawing-v0"
 UNINSTALLED = "ppo_tf_tests/Uninstalled-v0"
 UNINSTALLED_BOX2D = "ppo_tf_tests/UninstalledBox2D-v0"
 
@@ -27,6 +30,7 @@ def register() -> None:
         TEXT_OBSERVATION: TextObservation,
         DICT_ACTION: DictAction,
         NESTED_COUNTING: NestedCounting,
+        DRAWING: Drawing,
         UNINSTALLED: "ppo_tf_tests_not_installed:Environment",
         UNINSTALLED_BOX2D: "ppo_tf_tests_not_installed.box2d:Environment",
     }.items():
@@ -76,6 +80,45 @@ class Counting(gymnasium.Env):
 
     def _observation(self):
         return np.array([self.step_index, 100.0 * self.first + self.episode], np.float32)
+
+
+class Drawing(Counting):
+    """Counting that draws an image: left how far the episode is, right its last action.
+
+    Both as the brightness of red, 25 per step modulo 10 and 200 for the action 1. It does not draw
+    where TensorFlow is loaded.
+
+    Args:
+        longest: as of Counting.
+        fault: what drawing does instead: "raise", "exit" from its process, or "none" to draw.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (Gymnasium's way)
+
+    def __init__(self, longest: int = 7, fault: str = "", render_mode: str | None = None):
+        super().__init__(longest)
+        self.fault, self.render_mode = fault, render_mode
+        self.action = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        self.action = 0
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action):
+        self.action = int(action)
+        return super().step(action)
+
+    def render(self):
+        print("drawing", file=sys.stderr)  # as drivers do
+        if self.fault == "exit":
+            os._exit(1)
+        if self.fault == "raise" or "tensorflow" in sys.modules:
+            raise OSError("no screen")
+        if self.fault == "none":
+            return None
+        image = np.zeros((32, 64, 3), np.uint8)
+        image[:, :32, 0], image[:, 32:, 0] = 25 * (self.step_index % 10), 200 * self.action
+        return image
 
 
 class _Bad(gymnasium.Env):

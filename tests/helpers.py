@@ -1,9 +1,13 @@
 """Trajectories and learners to test with, small enough to be built many times."""
 
+import functools
+import importlib.util
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import tensorflow as tf
+from absl import flags
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 
 import ppo_tf
@@ -131,3 +135,31 @@ def trajectory(envs, policy, horizon=8, num_envs=2, seed=0):
 def numbers(learner):
     """Everything an update changes, as NumPy arrays."""
     return [np.array(tf.convert_to_tensor(v)) for v in learner.variables]
+
+
+def load_example(name, monkeypatch):
+    """A command of examples/ as a module with flags of its own, so that several can be loaded.
+
+    Returns (module, run): run(*arguments) is the exit code of the command in this process.
+    """
+    own = flags.FlagValues()
+    for kind in ("string", "boolean", "integer", "float", "list", "enum"):
+        define = getattr(flags, f"DEFINE_{kind}")
+        monkeypatch.setattr(flags, f"DEFINE_{kind}", functools.partial(define, flag_values=own))
+    monkeypatch.setattr(flags, "FLAGS", own)
+    path = Path(__file__).parents[1] / "examples" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"ppo_tf_example_{name}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def run(*arguments):
+        own.unparse_flags()
+        own.mark_as_parsed()  # so that the defaults can be restored
+        for flag in own:
+            own[flag].unparse()
+        try:
+            return module.main(module.parse([f"{name}.py", *map(str, arguments)]))
+        except SystemExit as end:
+            return end.code
+
+    return module, run

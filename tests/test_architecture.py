@@ -49,6 +49,7 @@ FLOORS = {
     "checkpoints": 4,
     "presets": 4,
     "settings": 4,  # names every component there is
+    "video": 4.5,  # evaluates
     "training": 5,
 }
 ROOT = Path(ppo_tf.__file__).parent

@@ -167,13 +167,18 @@ def test_games_are_truncated_at_108_000_frames_or_as_asked():
     assert 395 <= 4 * (ends[1] - ends[0]) <= 400
 
 
-def test_rendering_shows_the_last_image_in_grey():
-    envs = ppo_tf.make_envs("ALE/Pong-v5", 2, render_mode="rgb_array")
-    observations, _ = envs.reset()
-    images = envs.render()
-    assert len(images) == 2
-    assert images[0].shape == (336, 336, 3)
-    np.testing.assert_array_equal(images[1][::4, ::4, 0], observations[1, -1])
+def test_rendering_shows_in_colour_the_screen_whose_grey_is_seen():
+    """Through ends and resets, with sticky actions: it is the same game."""
+    envs = ppo_tf.make_envs("ALE/Breakout-v5", 2, render_mode="rgb_array", seed=3)
+    for observations, *_ in random_steps(envs, 200):
+        images = np.stack(envs.render())[:, ::2, ::2]
+        assert images.shape == (2, 210, 160, 3)
+        grey = images @ [0.299, 0.587, 0.114]
+        # 5 lines of the screen are 2 of the observation, 40 columns are 21.
+        expected = grey.reshape(2, 42, 5, 4, 40).mean((2, 4))
+        seen = observations[:, -1].reshape(2, 42, 2, 4, 21).mean((2, 4))
+        np.testing.assert_allclose(seen, expected, atol=1.0)
+    assert np.ptp(images[0].astype(int), axis=-1).max() > 100  # colours
     assert ppo_tf.make_envs("ALE/Pong-v5").render() is None
 
 
