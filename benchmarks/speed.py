@@ -2,7 +2,6 @@
 
     python benchmarks/speed.py                # ppo_tf against Stable-Baselines3, SBX and CleanRL
     python benchmarks/speed.py --scaling      # how ppo_tf grows with environments, steps, networks
-    python benchmarks/speed.py --soak         # memory and time per step over 5M steps
 
 Every measurement is a process of its own: it makes the environments, trains until everything is
 compiled, then times whole iterations. Libraries take turns, so that a slow moment of the machine
@@ -159,14 +158,6 @@ def scaling(args):
     write(args.out or HERE / "results" / "scaling.csv", list(rows[0]), rows)
 
 
-def soak(args):
-    """Memory and time per step over 5M steps."""
-    result = measure(sys.executable, "ppo_tf", "CartPole-v1", 64, 128, 4, 1024, 611, soak=True)
-    for row in result["soak"]:
-        print(row)
-    write(args.out or HERE / "results" / "soak.csv", list(result["soak"][0]), result["soak"])
-
-
 def write(path, columns, rows):
     """Writes a CSV file and says where."""
     with open(path, "w", newline="") as file:
@@ -180,14 +171,13 @@ def main():
     """Parses the arguments and runs what they ask for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--scaling", action="store_true", help="ppo_tf over sizes")
-    parser.add_argument("--soak", action="store_true", help="ppo_tf over 5M steps")
     parser.add_argument("--cases", nargs="*", choices=CASES, help="some cases only (default: all)")
     parser.add_argument("--repeats", type=int, default=5, help="of each case (default: 5)")
     default = HERE / ".peers"
     parser.add_argument("--peers", type=Path, default=default, help=f"folder (default: {default})")
     parser.add_argument("--out", type=Path, help="CSV file (default: in benchmarks/results)")
     args = parser.parse_args()
-    run = scaling if args.scaling else soak if args.soak else compare
+    run = scaling if args.scaling else compare
     run(args)
 
 

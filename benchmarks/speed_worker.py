@@ -82,8 +82,6 @@ def run_ppo_tf(job):
     first = time.time() - job["started"]
     for _ in range(WARM_UP - 1):
         learner.update(collector.collect()[0])
-    if job.get("soak"):
-        return {"soak": soak(collector, learner, job["iterations"])}
     start = time.perf_counter()
     for _ in range(job["iterations"]):
         learner.update(collector.collect()[0])
@@ -118,25 +116,6 @@ def matmul_flops(size=2048):
 
     a = tf.random.normal((size, size))
     return 2 * size**3 / min(timed(lambda: (a @ a).numpy()) for _ in range(5))
-
-
-def soak(collector, learner, iterations):
-    """Resident memory and time per step, ten times along the way."""
-    rows, steps = [], 0
-    for tenth in range(10):
-        start, before = time.perf_counter(), steps
-        for _ in range(iterations // 10 + (tenth < iterations % 10)):
-            learner.update(collector.collect()[0])
-            steps += collector.horizon * collector.num_envs
-        seconds = time.perf_counter() - start
-        with open("/proc/self/statm") as file:
-            resident = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-        files = len(os.listdir("/proc/self/fd"))
-        rate = round(1e6 * seconds / (steps - before), 2)
-        rows.append(
-            {"steps": steps, "us_per_step": rate, "resident_mb": round(resident), "files": files}
-        )
-    return rows
 
 
 def run_random(job):

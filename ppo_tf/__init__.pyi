@@ -8,6 +8,7 @@ from . import masks as masks
 from . import models as models
 from . import ops as ops
 from . import presets as presets
+from . import runs as runs
 from . import settings as settings
 from . import spaces as spaces
 from .action_maps import ClipAction as ClipAction

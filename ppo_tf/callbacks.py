@@ -7,13 +7,14 @@ import io
 import math
 import os
 import time
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import keras
 import rich.console
 import rich.progress
 import tensorflow as tf
+
+from ppo_tf.files import AppendedFile
 
 Logs = dict[str, Any] | None
 
@@ -35,7 +36,7 @@ class MetricsCSV(keras.callbacks.Callback):
 
     def __init__(self, path: str | os.PathLike):
         super().__init__()
-        self._file = _AppendedFile(path)
+        self._file = AppendedFile(path)
         self._names: list[str] | None = None
 
     def state(self) -> dict[str, Any]:
@@ -155,56 +156,3 @@ class Progress(keras.callbacks.Callback):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
-
-
-class _AppendedFile:
-    """A text file that only grows, and can be cut back to where it was at a checkpoint."""
-
-    def __init__(self, path: str | os.PathLike):
-        self._path = Path(path)
-        self._file: IO[bytes] | None = None
-        self._size: int | None = None  # of what is kept; None: nothing
-
-    def cut(self, size: int) -> None:
-        """Keeps the first `size` bytes.
-
-        Raises:
-            ValueError: the file is shorter, or not there.
-        """
-        there = self._path.stat().st_size if self._path.exists() else 0
-        if there < size:
-            raise ValueError(
-                f"{self._path} was {size} bytes long at the checkpoint. Received: {there} bytes"
-            )
-        self._size = size
-
-    def open(self) -> None:
-        """Opens it, empty or cut."""
-        self._file = open(self._path, "wb" if self._size is None else "r+b", buffering=0)  # noqa: SIM115
-        self._file.truncate(self._size)
-        self._file.seek(0, os.SEEK_END)
-
-    def write(self, text: str) -> None:
-        """Appends; it can be read at once.
-
-        Raises:
-            OSError: it can't be written; names the file.
-        """
-        assert self._file is not None
-        rest = text.encode()
-        try:
-            while rest:  # unbuffered files may write a part
-                rest = rest[self._file.write(rest) :]
-        except OSError as error:
-            raise OSError(f"cannot write {self._path}: {error.strerror}") from error
-
-    def sync(self) -> int:
-        """Has all of it on the disk and returns the file's size in bytes."""
-        assert self._file is not None
-        os.fsync(self._file.fileno())
-        return self._file.tell()
-
-    def close(self) -> None:
-        """Closes it."""
-        if self._file is not None:
-            self._file.close()

@@ -11,15 +11,16 @@ import hashlib
 import io
 import json
 import os
-import tempfile
 import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
+from ppo_tf.files import write_atomically
 from ppo_tf.learner import Learner
 
 FORMAT = 1
@@ -40,6 +41,7 @@ class Checkpoints:
         every: environment steps from one to the next; 0: only when the training ends.
         keep: how many of the newest stay.
         monitor: log of `fit` whose highest value makes a checkpoint the best, which stays as well.
+        warn: called with one line about each damaged file that is passed over.
 
     Raises:
         ValueError: an argument out of range.
@@ -52,6 +54,7 @@ class Checkpoints:
         every: int = 100_000,
         keep: int = 3,
         monitor: str = "rollout/episode_return",
+        warn: Callable[[str], Any] = warnings.warn,
     ):
         for name, value, least in (("every", every, 0), ("keep", keep, 1)):
             if value < least:
@@ -60,6 +63,7 @@ class Checkpoints:
         self.every = every
         self.keep = keep
         self.monitor = monitor
+        self._warn = warn
         self._best: dict[str, Any] = {}  # "steps" and "score" of the best one
         self._seen: float | None = None  # last value of the monitored log since the last checkpoint
 
@@ -114,10 +118,7 @@ class Checkpoints:
             try:
                 variables, values = _unpack(path.read_bytes())
             except DamagedCheckpoint as error:
-                warnings.warn(
-                    f"checkpoint {path} is damaged ({error}): going on from the one before it",
-                    stacklevel=2,
-                )
+                self._warn(f"checkpoint {path} is damaged ({error}); the one before it is used")
                 continue
             self._best, self._seen = values.pop("best"), None
             return variables, values
@@ -169,38 +170,6 @@ def restore_learner(learner: Learner, arrays: dict[str, np.ndarray]) -> None:
     for name, variable in zip(names, variables, strict=True):
         variable.assign(arrays[name])
     learner.updates = int(arrays["updates"])
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file that is there as a whole or not at all, whenever the machine stops.
-
-    Raises:
-        OSError: it can't be written; what was there before is as it was.
-    """
-    handle, temporary = tempfile.mkstemp(
-        prefix=f".{path.name}-", suffix=".unfinished", dir=path.parent
-    )
-    try:
-        with open(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes a rename last; Windows opens no folders, and needs none of it."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _path(variable: Any) -> str:

@@ -60,6 +60,7 @@ def export_policy(
     Raises:
         FileExistsError, NotADirectoryError, PermissionError: see `check_new_folder`; with replace
             the first is raised for what is no saved policy.
+        OSError: it can't be written.
         ValueError: no observation_spec where it is needed; names of arguments
             or results that collide.
     """
@@ -90,7 +91,11 @@ def export_policy(
     module.tracked = [v.value for model in models for v in model.variables]
 
     with complete_folder(path, MARKER if replace else None) as temporary:
-        tf.saved_model.save(module, str(temporary), signatures=signatures)
+        try:
+            tf.saved_model.save(module, str(temporary), signatures=signatures)
+        except tf.errors.OpError as error:  # TensorFlow's own, also of files
+            reason = error.message.splitlines()[0]
+            raise OSError(f"cannot write the policy {path}: {reason}") from error
         (temporary / METADATA).parent.mkdir(exist_ok=True)
         (temporary / METADATA).write_text(json.dumps(metadata or {}, indent=2) + "\n")
     return path

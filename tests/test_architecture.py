@@ -10,6 +10,7 @@ import ppo_tf
 FLOORS = {
     "_version": 0,
     "_quiet": 0,
+    "files": 0,
     "folders": 0,
     "types": 0,
     "ops": 0.5,  # uses the aliases of types
@@ -46,8 +47,9 @@ FLOORS = {
     "evaluation": 4,
     "periodic": 4.5,  # evaluates and exports
     "callbacks": 4,
-    "checkpoints": 4,
+    "checkpoints": 4,  # of a learner
     "presets": 4,
+    "runs": 4.5,
     "settings": 4,  # names every component there is
     "video": 4.5,  # evaluates
     "training": 5,

@@ -1,86 +1,21 @@
 """The training command: what it writes, what it says, how it ends."""
 
-import csv
-import importlib.util
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import environments
 import numpy as np
 import pytest
 import tensorflow as tf
-from absl import flags
-from absl.testing import flagsaver
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from train_command import TINY, read_csv, start
 
 import ppo_tf
 from ppo_tf.presets import DEFAULTS, PRESETS
 
 environments.register()
-
-SCRIPT = Path(__file__).parents[1] / "examples" / "train.py"
-TINY = [
-    "--total_steps=64",
-    "--num_envs=2",
-    "--horizon=16",
-    "--minibatch_size=16",
-    "--epochs=1",
-    "--eval_episodes=2",
-    "--hidden_sizes=4",
-    "--nojit",
-]
-
-
-def start(cwd, *arguments, python=(), **kwargs):
-    """The command in a process of its own, without what this process set for TensorFlow."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("TF_CPP_")}
-    return subprocess.Popen(
-        [sys.executable, *python, str(SCRIPT), *arguments],
-        cwd=cwd,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **kwargs,
-    )
-
-
-@pytest.fixture(scope="module")
-def script():
-    """The command's module, loaded once: it defines flags."""
-    tf.constant(0)  # TensorFlow's messages about devices come now, not while a test listens
-    spec = importlib.util.spec_from_file_location("ppo_tf_train_command", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture
-def run(script, tmp_path, monkeypatch):
-    """Runs the command in this process, in an empty folder; returns its exit code."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        with flagsaver.flagsaver():
-            try:
-                return script.main(script.parse(["train.py", *arguments]))
-            except SystemExit as end:
-                return end.code
-
-    yield run
-    flags.FLAGS.unparse_flags()
-
-
-def read_csv(path):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
-
 
 # ---- a run that succeeds
 

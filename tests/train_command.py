@@ -1,0 +1,38 @@
+"""The training command, started in a process of its own, and what it writes."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = Path(__file__).parents[1] / "examples" / "train.py"
+TINY = [
+    "--total_steps=64",
+    "--num_envs=2",
+    "--horizon=16",
+    "--minibatch_size=16",
+    "--epochs=1",
+    "--eval_episodes=2",
+    "--hidden_sizes=4",
+    "--nojit",
+]
+
+
+def start(cwd, *arguments, python=(), **kwargs):
+    """The command in a process of its own, without what this process set for TensorFlow."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TF_CPP_")}
+    return subprocess.Popen(
+        [sys.executable, *python, str(SCRIPT), *arguments],
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **kwargs,
+    )
+
+
+def read_csv(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
