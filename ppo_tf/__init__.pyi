@@ -70,6 +70,7 @@ from .models import mlp_critic as mlp_critic
 from .models import shared_actor_critic as shared_actor_critic
 from .optimizers import default_optimizer as default_optimizer
 from .optimizers import linear_schedule as linear_schedule
+from .periodic import PeriodicEvaluation as PeriodicEvaluation
 from .policy import Policy as Policy
 from .policy import mlp_policy as mlp_policy
 from .policy import recurrent_policy as recurrent_policy

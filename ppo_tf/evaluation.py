@@ -85,14 +85,19 @@ def evaluate(
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1. Received: episodes={episodes}")
     num_envs = min(num_envs, episodes)
-    envs = make_envs(
-        env_id, num_envs, backend="sync", autoreset_mode=AutoresetMode.DISABLED, **kwargs
-    )
+    envs = make_evaluation_envs(env_id, num_envs, **kwargs)
     try:
         act = make_act(policy, envs, deterministic) if isinstance(policy, Policy) else policy
         return play(envs, act, episodes, seed)
     finally:
         envs.close()
+
+
+def make_evaluation_envs(env_id: str, num_envs: int, **kwargs: Any) -> gymnasium.vector.VectorEnv:
+    """Environments for `play`; of Atari whole games and scores, see `make_envs`."""
+    return make_envs(
+        env_id, num_envs, backend="sync", autoreset_mode=AutoresetMode.DISABLED, **kwargs
+    )
 
 
 def play(
@@ -102,7 +107,7 @@ def play(
     seed: int,
     max_steps: int | None = None,
 ) -> Evaluation:
-    """What `evaluate` does, on environments that are there already.
+    """What `evaluate` does, on environments that are there already; each call does the same.
 
     Args:
         envs: of auto-reset mode DISABLED, no more than episodes.
@@ -158,7 +163,7 @@ def make_act(policy: Policy, envs: gymnasium.vector.VectorEnv, deterministic: bo
 
     @tf.function(jit_compile=True, autograph=False)
     def act(observations, state, starts, seed):
-        state = ops.emptied(starts, state)
+        state = [tf.where(starts[:, None], tf.zeros_like(s), s) for s in state]
         parameters, state = policy.step(observations, state)
         raw = policy.draw(parameters, None if deterministic else seed)
         return policy.action_map(raw), state

@@ -45,6 +45,7 @@ FLOORS = {
     "mask_observation": 2.5,
     "export": 3,
     "evaluation": 4,
+    "periodic": 4.5,  # evaluates and exports
     "callbacks": 4,
     "checkpoints": 4,  # of a learner
     "presets": 4,

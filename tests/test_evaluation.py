@@ -12,6 +12,7 @@ import pytest
 
 import ppo_tf
 from ppo_tf.envs import environment_seeds
+from ppo_tf.evaluation import make_act, make_evaluation_envs, play
 
 environments.register()
 
@@ -123,6 +124,25 @@ def test_evaluations_of_different_seeds_differ():
     one = ppo_tf.evaluate(alternating, environments.COUNTING, episodes=8, seed=0)
     two = ppo_tf.evaluate(alternating, environments.COUNTING, episodes=8, seed=1)
     assert one.returns != two.returns
+
+
+@pytest.mark.parametrize(("cell", "deterministic"), [(None, True), ("gru", False)])
+def test_each_play_on_the_same_environments_is_the_same_evaluation(cell, deterministic):
+    """More episodes than environments, so that plays leave environments in the middle of one; a
+    memory must begin anew; after the weights changed it is the new policy that plays."""
+    envs = make_evaluation_envs("CartPole-v1", 3)
+    policy = helpers.make_policy(envs, cell=cell, normalize=False)
+    act = make_act(policy, envs, deterministic)
+    one = play(envs, act, 7, SEED)
+    assert one == play(envs, act, 7, SEED)
+    for weight in policy.trainable_variables:
+        weight.assign(-2.0 * weight)
+    other = play(envs, act, 7, SEED)
+    assert other != one
+    assert other == ppo_tf.evaluate(
+        policy, "CartPole-v1", episodes=7, seed=SEED, deterministic=deterministic, num_envs=3
+    )
+    envs.close()
 
 
 @pytest.mark.parametrize("episodes", [0, -1])

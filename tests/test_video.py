@@ -105,7 +105,7 @@ def test_the_first_frame_of_cartpole_is_gymnasiums(tmp_path):
     pytest.importorskip("pygame")
     record(tmp_path / "it.gif", "CartPole-v1", lambda *_: np.ones(1, np.int64), max_steps=2)
     env = gymnasium.make("CartPole-v1", render_mode="rgb_array")
-    env.reset(seed=environment_seeds(SEED, 1, purpose="evaluation")[0])
+    env.reset(seed=environment_seeds(SEED, 1, "evaluation")[0])
     expected = env.render()
     env.close()
     frame = iio.imread(tmp_path / "it.gif", index=0)
