@@ -6,44 +6,32 @@ Every component is chosen by a flag; a flag left out takes the environment's pre
 default.
 """
 
-import json
-import platform
 import sys
 import textwrap
 import time
-from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 from absl import app, flags, logging
 
 import ppo_tf
-from ppo_tf.presets import DEFAULTS, resolve
-
-# From the flags' values to components: `s` holds the resolved settings by name.
-ESTIMATORS = {
-    "gae": lambda s: ppo_tf.GAE(s["gamma"], s["gae_lambda"]),
-    "n_step": lambda s: ppo_tf.NStep(s["n_step"], s["gamma"]),
-    "reward_to_go": lambda s: ppo_tf.RewardToGo(s["gamma"], s["baseline"]),
-}
-LOSSES = {
-    "clip": lambda s: ppo_tf.Clip(s["clip_epsilon"]),
-    "kl_penalty": lambda s: ppo_tf.KLPenalty(s["kl_coefficient"], s["kl_target"]),
-    "policy_gradient": lambda s: ppo_tf.PolicyGradient(),
-}
-VALUE_LOSSES = {
-    "squared": lambda s: ppo_tf.SquaredError(),
-    "clipped": lambda s: ppo_tf.ClippedError(s["clip_epsilon"]),
-    "huber": lambda s: ppo_tf.Huber(),
-}
-
-CONTINUOUS = ["clipped_gaussian", "tanh_gaussian", "beta"]
-CONTINUOUS += ["truncated_normal", "full_covariance", "gsde"]
+from ppo_tf import runs
+from ppo_tf.presets import CHOICES, DEFAULTS, Setting, resolve
 
 ENV = flags.DEFINE_string(
     "env", None, "Gymnasium id of the environment, such as Pendulum-v1. Required."
 )
 LOGDIR = flags.DEFINE_string(
     "logdir", None, "New folder for the run's files (default: runs/ENV-seedSEED-TIME)."
+)
+RESUME = flags.DEFINE_string(
+    "resume",
+    None,
+    "Folder of a run to go on with; auto: --logdir or, without it, the newest unfinished run of "
+    "--env and --seed, if there is one (default: none).",
+)
+CONFIG = flags.DEFINE_string(
+    "config", None, "A run's config.json, whose settings count unless flags say otherwise."
 )
 EXPORT_DIR = flags.DEFINE_string(
     "export_dir", None, "New folder for the exported policy (default: LOGDIR/policy)."
@@ -52,24 +40,25 @@ EXPORT_DIR = flags.DEFINE_string(
 # Flags that are settings have no value of their own, so that presets apply.
 SETTINGS = {
     "num_envs": (int, "Environments side by side, count."),
-    "backend": (["auto", "sync", "async", "vector", "envpool"], "How environments are stepped."),
-    "acting": (["auto", "litert", "tensorflow"], "What computes the actions."),
+    "backend": (str, "How environments are stepped."),
+    "acting": (str, "What computes the actions."),
     "total_steps": (int, "Environment steps to train for, never exceeded."),
+    "checkpoint_every": (int, "Environment steps between checkpoints; 0: at the end only."),
     "horizon": (int, "Steps per environment and iteration (the paper's T)."),
-    "estimator": (list(ESTIMATORS), "Advantage estimator."),
+    "estimator": (str, "Advantage estimator."),
     "n_step": (int, "Rewards that --estimator=n_step sums, steps."),
     "gamma": (float, "Discount per step, 0 to 1."),
     "gae_lambda": (float, "Weight of longer sums in --estimator=gae, 0 to 1."),
     "baseline": (bool, "Whether --estimator=reward_to_go subtracts the critic's value."),
-    "loss": (list(LOSSES), "Policy loss."),
+    "loss": (str, "Policy loss."),
     "clip_epsilon": (float, "How far --loss=clip lets the probability ratio leave 1."),
     "kl_coefficient": (float, "Weight of the divergence in --loss=kl_penalty, per nat."),
     "kl_target": (float, "Divergence per update that adapts --kl_coefficient, nats."),
     "entropy_coefficient": (float, "Weight of the entropy bonus, per nat."),
-    "value_loss": (list(VALUE_LOSSES), "Critic's loss."),
+    "value_loss": (str, "Critic's loss."),
     "value_coefficient": (float, "Weight of the critic's loss."),
     "learning_rate": (float, "Adam's step size, at the start."),
-    "learning_rate_schedule": (["constant", "linear"], "Whether it falls to 0 over the run."),
+    "learning_rate_schedule": (str, "Whether it falls to 0 over the run."),
     "max_gradient_norm": (float, "Bound of the gradients' joint norm."),
     "epochs": (int, "Passes over the data per update, count."),
     "minibatch_size": (int, "Samples per gradient step; divides horizon * num_envs."),
@@ -80,13 +69,13 @@ SETTINGS = {
     "normalize_observations": (bool, "Whether models normalise by running statistics."),
     "hidden_sizes": (tuple, "Units of the hidden layers, comma-separated."),
     "activation": (str, "Of the hidden layers, a Keras name."),
-    "image_network": (["auto", "nature", "impala", "small"], "What images go through first."),
+    "image_network": (str, "What images go through first."),
     "shared_trunk": (bool, "Whether actor and critic share all layers but the last."),
-    "cell": (["none", "lstm", "gru"], "Memory behind the hidden layers."),
+    "cell": (str, "Memory behind the hidden layers."),
     "cell_units": (int, "Units of that memory, count."),
     "sequence_length": (int, "Steps that gradients reach back in a memory."),
     "critic_only": (tuple, "Keys of the observation that only the critic sees."),
-    "continuous": (CONTINUOUS, "Distribution of Box actions."),
+    "continuous": (str, "Distribution of Box actions."),
     "sde_period": (int, "Steps for which --continuous=gsde holds its noise."),
     "initial_scale": (float, "First standard deviation of a Gaussian, in half action ranges."),
     "state_dependent_scale": (bool, "Whether that deviation is a function of the state."),
@@ -111,8 +100,8 @@ def define_settings():
             default = ",".join(map(str, default))
         default = "none" if default in (None, "") else default
         text = f"{text} (default: {default})"
-        if isinstance(kind, list):
-            flags.DEFINE_enum(name, None, kind, text)
+        if name in CHOICES:
+            flags.DEFINE_enum(name, None, CHOICES[name], text)
         else:
             DEFINE[kind](name, None, text)
 
@@ -120,88 +109,85 @@ def define_settings():
 define_settings()
 
 
-def make_models(envs, s):
-    """The policy and the critic that the settings ask for."""
-    seeds = {"actor": 2 * s["seed"] + 1, "critic": 2 * s["seed"]}
-    network = {
-        "hidden_sizes": s["hidden_sizes"],
-        "activation": s["activation"],
-        "normalize": s["normalize_observations"],
-        "image_network": s["image_network"],
-    }
-    scale = {name: s[name] for name in ("initial_scale", "state_dependent_scale")}
-    memory = {"cell": s["cell"], "units": s["cell_units"]}
-    exclude = {"exclude": s["critic_only"]}
-    spec = ppo_tf.action_spec(
-        envs.single_action_space, continuous=s["continuous"], sde_period=s["sde_period"]
-    )
-    if s["shared_trunk"]:
-        if s["cell"] != "none" or s["critic_only"]:
-            raise ValueError(
-                "shared_trunk goes without cell and critic_only. Received: "
-                f"cell={s['cell']!r}, critic_only={s['critic_only']}"
-            )
-        actor, critic = ppo_tf.shared_actor_critic(
-            envs, spec, seed=seeds["actor"], **network, **scale
-        )
-    elif s["cell"] == "none":
-        actor = ppo_tf.mlp_actor(envs, spec, seed=seeds["actor"], **network, **scale, **exclude)
-        critic = ppo_tf.mlp_critic(envs, seed=seeds["critic"], **network)
-    else:
-        options = {**network, **memory}
-        actor = ppo_tf.recurrent_actor(
-            envs, spec, seed=seeds["actor"], **options, **scale, **exclude
-        )
-        critic = ppo_tf.recurrent_critic(envs, seed=seeds["critic"], **options)
-    return ppo_tf.Policy(actor, spec.family, spec.action_map), critic
+class Plan(NamedTuple):
+    """What to run, and where."""
+
+    env_id: str
+    settings: dict[str, Setting]
+    logdir: Path
+    policy_path: Path
+    resumed: dict | None = None  # the config of the run that goes on
+
+    @property
+    def finished(self):
+        """Whether the run has its result, and no more steps are asked for."""
+        if self.resumed is None or not (self.logdir / runs.RESULT).exists():
+            return False
+        return self.settings["total_steps"] == self.resumed["settings"]["total_steps"]
+
+
+def make_plan():
+    """A new run, or the one that --resume means."""
+    given = {name: flags.FLAGS[name].value for name in DEFAULTS}
+    if given["hidden_sizes"] is not None:
+        given["hidden_sizes"] = _sizes(given["hidden_sizes"])
+    if given["critic_only"] is not None:
+        given["critic_only"] = tuple(given["critic_only"])
+    if RESUME.value and CONFIG.value:
+        raise ValueError(f"--resume has its own config. Received: --config={CONFIG.value}")
+    if RESUME.value and RESUME.value != "auto":
+        if LOGDIR.value:
+            raise ValueError(f"--resume is the folder. Received: --logdir={LOGDIR.value}")
+        return resume_plan(Path(RESUME.value), given)
+    config = runs.read_config(CONFIG.value) if CONFIG.value else {"env": None, "settings": {}}
+    env_id = ENV.value or config["env"]
+    if env_id is None:
+        raise ValueError("--env is required, for instance --env=Pendulum-v1.")
+    settings = resolve(env_id, given, {n: s.value for n, s in config["settings"].items()})
+    seed = settings["seed"].value
+    if RESUME.value == "auto":
+        if LOGDIR.value:
+            folder = Path(LOGDIR.value)
+            folder = None if runs.is_new(folder) else folder
+        else:
+            folder = runs.newest_unfinished(Path("runs"), env_id, seed)
+        if folder is not None:
+            return resume_plan(folder, given)
+    name = f"{env_id.replace('/', '-')}-seed{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+    logdir = Path(LOGDIR.value or Path("runs") / name)
+    if not (RESUME.value == "auto" and runs.is_new(logdir)):
+        ppo_tf.check_new_folder(logdir, "logdir")
+    policy_path = ppo_tf.check_new_folder(EXPORT_DIR.value or logdir / "policy", "export_dir")
+    return Plan(env_id, settings, logdir, policy_path)
+
+
+def resume_plan(folder, given):
+    """The run in a folder, to go on."""
+    config = runs.read_config(folder, "resume")
+    env_id = config["env"]
+    runs.check_same_run(folder, config, ENV.value or env_id, given)
+    longer = {n: Setting(given[n], "flag") for n in runs.MAY_CHANGE if given[n] is not None}
+    policy_path = Path(EXPORT_DIR.value or config["export_dir"] or folder / "policy")
+    return Plan(env_id, {**config["settings"], **longer}, folder, policy_path, config)
 
 
 class Run:
     """What is made before training starts; nothing is written until all of it stands."""
 
-    def __init__(self):
-        if ENV.value is None:
-            raise ValueError("--env is required, for instance --env=Pendulum-v1.")
-        self.env_id = ENV.value
-        given = {name: flags.FLAGS[name].value for name in DEFAULTS}
-        if given["hidden_sizes"] is not None:
-            given["hidden_sizes"] = _sizes(given["hidden_sizes"])
-        if given["critic_only"] is not None:
-            given["critic_only"] = tuple(given["critic_only"])
-        self.settings = resolve(self.env_id, given)
+    def __init__(self, plan):
+        self.plan = plan
+        self.env_id, self.settings, self.logdir, self.policy_path, self.resumed = plan
         s = self.values = {name: setting.value for name, setting in self.settings.items()}
         if s["eval_episodes"] < 1:
             raise ValueError(f"eval_episodes must be at least 1. Received: {s['eval_episodes']}")
-        name = f"{self.env_id.replace('/', '-')}-seed{s['seed']}-{time.strftime('%Y%m%d-%H%M%S')}"
-        self.logdir = ppo_tf.check_new_folder(LOGDIR.value or Path("runs") / name, "logdir")
-        self.policy_path = ppo_tf.check_new_folder(
-            EXPORT_DIR.value or self.logdir / "policy", "export_dir"
-        )
         self.backend, reason = s["backend"], "as asked"
         if self.backend == "auto":
             self.backend, reason = ppo_tf.choose_backend(self.env_id, s["num_envs"])
         self.envs = ppo_tf.make_envs(
             self.env_id, s["num_envs"], seed=s["seed"], backend=self.backend, training=True
         )
-        self.policy, self.critic = make_models(self.envs, s)
-        self.learner = ppo_tf.Learner(
-            self.policy,
-            self.critic,
-            ppo_tf.default_optimizer(_learning_rate(s), s["max_gradient_norm"]),
-            ESTIMATORS[s["estimator"]](s),
-            ppo_tf.Sum([LOSSES[s["loss"]](s), ppo_tf.EntropyBonus(s["entropy_coefficient"])]),
-            value_loss=VALUE_LOSSES[s["value_loss"]](s),
-            value_coefficient=s["value_coefficient"],
-            epochs=s["epochs"],
-            minibatch_size=s["minibatch_size"],
-            standardize_advantages=s["standardize_advantages"],
-            recompute_advantages=s["recompute_advantages"],
-            reward_scaling=ppo_tf.RewardScaling(s["gamma"]) if s["scale_rewards"] else None,
-            sequence_length=s["sequence_length"],
-            target_kl=s["target_kl"],
-            jit_compile=s["jit"],
-            seed=s["seed"],
-        )
+        self.learner = ppo_tf.learner_from_settings(self.envs, s)
+        self.policy, self.critic = self.learner.policy, self.learner.critic
         self.learner.check_batch(s["horizon"], s["num_envs"])
         self.collector = ppo_tf.VectorCollector(
             self.envs, self.policy, s["horizon"], seed=s["seed"], acting=s["acting"]
@@ -210,22 +196,29 @@ class Run:
             "environments": f"{self.backend} ({reason})",
             "acting": self.collector.acting.description,
         }
+        if self.resumed and self.resumed["engines"] != self.engines:
+            raise ValueError(
+                f"{self.logdir} went on with {self.resumed['engines']}. Received: {self.engines}"
+            )
+        self.checkpoints = ppo_tf.Checkpoints(
+            self.logdir / "checkpoints", every=s["checkpoint_every"], warn=warn
+        )
+        if self.resumed:
+            self.lock = runs.lock_folder(self.logdir, "resume")
 
     def open_folder(self):
         """Makes the log folder with config.json in it."""
-        self.logdir.mkdir(parents=True)
-        config = {
-            "env": self.env_id,
-            "seed": self.values["seed"],
-            "settings": {name: setting._asdict() for name, setting in self.settings.items()},
-            "engines": self.engines,
-            "versions": versions(),
-        }
-        self.write("config.json", config)
+        if not self.resumed:
+            self.logdir.mkdir(parents=True, exist_ok=True)
+            self.lock = runs.lock_folder(self.logdir)
+        (self.logdir / runs.RESULT).unlink(missing_ok=True)
+        export_dir = EXPORT_DIR.value or (self.resumed or {}).get("export_dir")
+        config = runs.make_config(self.env_id, self.settings, self.engines, export_dir=export_dir)
+        self.write(runs.CONFIG, config)
 
     def write(self, name, value):
         """Writes a JSON file into the log folder."""
-        (self.logdir / name).write_text(json.dumps(value, indent=2) + "\n")
+        runs.write_json(self.logdir / name, value)
 
 
 def _sizes(words):
@@ -237,23 +230,15 @@ def _sizes(words):
         ) from None
 
 
-def _learning_rate(s):
-    if s["learning_rate_schedule"] == "constant":
-        return s["learning_rate"]
-    names = ("total_steps", "horizon", "num_envs", "epochs", "minibatch_size")
-    return ppo_tf.linear_schedule(s["learning_rate"], **{name: s[name] for name in names})
-
-
-def versions():
-    """Versions of what a run's numbers depend on."""
-    packages = ("ppo_tf", "tensorflow", "keras", "tensorflow-probability", "gymnasium", "numpy")
-    return {"python": platform.python_version()} | {p: metadata.version(p) for p in packages}
+def warn(text):
+    """Prints one line of warning."""
+    print(f"warning: {text}", file=sys.stderr)
 
 
 def show(run):
     """Prints the resolved settings, grouped by where they came from, and the engines chosen."""
     print(f"{run.env_id}, ppo_tf {ppo_tf.__version__}")
-    for source in ("flag", "preset", "default"):
+    for source in ("flag", "config", "preset", "default"):
         items = [f"{name}={s.value}" for name, s in run.settings.items() if s.source == source]
         if items:
             text = " ".join(item.replace(" ", "") for item in items)
@@ -261,6 +246,10 @@ def show(run):
             print(textwrap.fill(f"{source + ':':9}{text}", 100, subsequent_indent=indent))
     for name, engine in run.engines.items():
         print(f"{name}: {engine}")
+    if run.resumed:
+        print(f"going on with {run.logdir}")
+        if changes := runs.changed_versions(run.resumed):
+            warn(f"results may differ in the last digits: {', '.join(changes)}")
 
 
 def train(run):
@@ -279,9 +268,10 @@ def train(run):
                 ppo_tf.TensorBoardScalars(run.logdir),
                 ppo_tf.Progress(),
             ],
+            checkpoints=run.checkpoints,
         )
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        print(f"interrupted; to go on: --resume={run.logdir}", file=sys.stderr)
         return 130
     except ppo_tf.NonFiniteError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -302,7 +292,7 @@ def evaluate(run):
             seed=s["seed"],
             deterministic=mode == "deterministic",
         )
-    run.write("evaluation.json", {mode: result.summary() for mode, result in results.items()})
+    run.write(runs.RESULT, {mode: result.summary() for mode, result in results.items()})
     for mode, result in results.items():
         print(
             f"{mode + ' evaluation:':26}return {result.mean:.1f} +- {result.std:.1f} "
@@ -316,7 +306,11 @@ def main(argv):
     try:
         if argv[1:]:
             raise ValueError(f"Only flags are taken. Received: {' '.join(argv[1:])}")
-        run = Run()
+        plan = make_plan()
+        if plan.finished:
+            print(f"{plan.logdir} is finished; for more: --total_steps")
+            return 0
+        run = Run(plan)
         code = train(run)
     except (ValueError, ImportError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -324,7 +318,11 @@ def main(argv):
     except KeyboardInterrupt:
         return 130
     ppo_tf.export_policy(
-        run.policy, run.policy_path, critic=run.critic, metadata={"env": run.env_id}
+        run.policy,
+        run.policy_path,
+        critic=run.critic,
+        metadata={"env": run.env_id},
+        replace=run.resumed is not None,
     )
     try:
         if code == 0:

@@ -13,6 +13,6 @@ _load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 
 def __getattr__(name: str):
-    if name in __all__ and name not in ("presets",):
+    if name in __all__ and name not in ("presets", "runs"):
         _quiet.import_tensorflow()
     return _load(name)

@@ -8,6 +8,8 @@ from . import masks as masks
 from . import models as models
 from . import ops as ops
 from . import presets as presets
+from . import runs as runs
+from . import settings as settings
 from . import spaces as spaces
 from .action_maps import ClipAction as ClipAction
 from .action_maps import DiscreteAction as DiscreteAction
@@ -19,6 +21,7 @@ from .action_specs import action_spec as action_spec
 from .callbacks import MetricsCSV as MetricsCSV
 from .callbacks import Progress as Progress
 from .callbacks import TensorBoardScalars as TensorBoardScalars
+from .checkpoints import Checkpoints as Checkpoints
 from .collectors import VectorCollector as VectorCollector
 from .distributions import FullGaussian as FullGaussian
 from .distributions import Joint as Joint
@@ -38,8 +41,9 @@ from .estimators import RewardToGo as RewardToGo
 from .evaluation import Evaluation as Evaluation
 from .evaluation import evaluate as evaluate
 from .export import argument_name as argument_name
-from .export import check_new_folder as check_new_folder
 from .export import export_policy as export_policy
+from .export import result_name as result_name
+from .folders import check_new_folder as check_new_folder
 from .image_networks import impala_resnet as impala_resnet
 from .image_networks import nature_cnn as nature_cnn
 from .image_networks import small_cnn as small_cnn
@@ -72,12 +76,14 @@ from .policy import recurrent_policy as recurrent_policy
 from .recurrent import Recurrent as Recurrent
 from .recurrent import recurrent_actor as recurrent_actor
 from .recurrent import recurrent_critic as recurrent_critic
+from .settings import learner_from_settings as learner_from_settings
 from .training import fit as fit
 from .types import Collector as Collector
 from .types import Episode as Episode
 from .types import Estimator as Estimator
 from .types import Loss as Loss
 from .types import NonFiniteError as NonFiniteError
+from .types import Resumable as Resumable
 from .types import Trajectory as Trajectory
 from .types import ValueLoss as ValueLoss
 

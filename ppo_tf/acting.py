@@ -19,12 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from ppo_tf import _quiet, ops
-from ppo_tf.agreement import (
-    check_actions,
-    example_observations,
-    observation_specs,
-    used_leaves,
-)
+from ppo_tf.agreement import check_actions, example_observations, used_leaves
 from ppo_tf.distributions import Noise, noise_of
 from ppo_tf.models import has_convolutions
 from ppo_tf.policy import Policy
@@ -101,24 +96,26 @@ class CompiledActing:
         self._leaves = used_leaves(policy, envs)
         self._draw, from_noise = _sampling(policy)
         generator = np.random.default_rng(0)
+        example = example_observations(envs, generator, self._leaves)
         # Only the shapes are used, to draw noise that fits them.
-        self._parameters, _ = policy.step(
-            example_observations(envs, generator, self._leaves), self._state
-        )
+        self._parameters, _ = policy.step(example, self._state)
         first = tf.nest.map_structure(lambda x: x[0], self._draw(generator, 1, self._parameters))
 
         def act(observations, state, starts, noise):
-            state = [tf.where(starts[:, None], tf.zeros_like(s), s) for s in state]
+            state = ops.emptied(starts, state)
             parameters, state = policy.step(observations, state)
             raw = from_noise(parameters, noise)
             return raw, policy.action_map(raw), state
 
+        def spec(nest):
+            return tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), nest)
+
         # The concrete function skips tf.function's work on every call's arguments.
         self._function = tf.function(act, jit_compile=True, autograph=False).get_concrete_function(
-            observation_specs(policy, envs),
-            [tf.TensorSpec(s.shape, s.dtype) for s in self._state],
+            spec(example),
+            spec(self._state),
             tf.TensorSpec((envs.num_envs,), tf.bool),
-            tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), first),
+            spec(first),
         )
 
     def begin(self, steps: int, seed: int, rollout: int) -> None:

@@ -93,9 +93,9 @@ def action_spec(
         )
     if sde_period < 1:
         raise ValueError(f"sde_period must be at least 1. Received: sde_period={sde_period}")
-    leaves = spaces.leaves(space)
-    if not isinstance(leaves, dict):
-        return _leaf_spec(leaves, "", continuous, sde_period)
+    if not spaces.is_composite(space):
+        return _leaf_spec(space, "", continuous, sde_period)
+    leaves: Any = spaces.leaves(space)
     if not leaves:
         raise ValueError(f"The action space must have a leaf. Received: {space}")
     specs = {

@@ -6,7 +6,6 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-import tensorflow as tf
 
 from ppo_tf import recurrent, spaces
 from ppo_tf.action_specs import action_spec
@@ -17,23 +16,9 @@ from ppo_tf.types import Nest
 
 def used_leaves(policy: Policy, envs: gymnasium.vector.VectorEnv) -> list[str]:
     """Paths of the observations that the policy's actor takes; empty for a plain space."""
-    leaves = spaces.leaves(observation_space(envs))
-    if not isinstance(leaves, dict):
-        return []
     wanted = recurrent.used_leaves(policy.actor)
-    return [path for path in leaves if wanted is None or path in wanted]
-
-
-def observation_specs(policy: Policy, envs: gymnasium.vector.VectorEnv) -> Nest:
-    """tf.TensorSpec [num_envs, ...] of what the policy's actor takes."""
-    leaves = spaces.leaves(observation_space(envs))
-
-    def spec(space):
-        return tf.TensorSpec((envs.num_envs, *(space.shape or ())), space.dtype)
-
-    if isinstance(leaves, dict):
-        return {path: spec(leaves[path]) for path in used_leaves(policy, envs)}
-    return spec(leaves)
+    paths = spaces.paths(observation_space(envs))
+    return [path for path in paths if wanted is None or path in wanted]
 
 
 def example_observations(

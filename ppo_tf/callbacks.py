@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import csv
+import io
+import math
 import os
 import time
-from typing import IO, Any
+from typing import Any
 
 import keras
 import rich.console
 import rich.progress
 import tensorflow as tf
 
+from ppo_tf.files import AppendedFile
+
 Logs = dict[str, Any] | None
 
 
-class MetricsCSV(keras.callbacks.Callback):
-    """One row per iteration, flushed at once; an empty field where a quantity has no value.
+def is_missing(value: Any) -> bool:
+    """Whether a log has no value, see `fit`."""
+    return isinstance(value, float) and math.isnan(value)
 
-    Keras' own CSVLogger adds an empty `val_` column for each of ours.
+
+class MetricsCSV(keras.callbacks.Callback):
+    """One row per iteration, written at once; an empty field where a quantity has no value.
+
+    Keras' own CSVLogger adds an empty `val_` column for each of ours. From a checkpoint it goes on
+    where the file was then: rows after that are cut off.
 
     Args:
         path: of the file, written anew.
@@ -26,29 +36,36 @@ class MetricsCSV(keras.callbacks.Callback):
 
     def __init__(self, path: str | os.PathLike):
         super().__init__()
-        self._path = path
-        self._file: IO[str] | None = None
-        self._writer: csv.DictWriter | None = None
+        self._file = AppendedFile(path)
+        self._names: list[str] | None = None
+
+    def state(self) -> dict[str, Any]:
+        """The size of the file and its columns."""
+        return {"bytes": self._file.sync(), "names": self._names}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Cuts the file to that size."""
+        self._file.cut(state["bytes"])
+        self._names = state["names"]
 
     def on_train_begin(self, logs: Logs = None) -> None:
         """Opens the file."""
-        self._file = open(self._path, "w", newline="")  # noqa: SIM115 (closed at on_train_end)
-        self._writer = None
+        self._file.open()
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Writes the iteration's row."""
-        assert self._file is not None
         row = {"iteration": epoch, **(logs or {})}
-        if self._writer is None:
-            self._writer = csv.DictWriter(self._file, list(row), lineterminator="\n")
-            self._writer.writeheader()
-        self._writer.writerow(row)
-        self._file.flush()
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self._names or list(row), lineterminator="\n")
+        if self._names is None:
+            self._names = list(row)
+            writer.writeheader()
+        writer.writerow({name: "" if is_missing(value) else value for name, value in row.items()})
+        self._file.write(text.getvalue())
 
     def on_train_end(self, logs: Logs = None) -> None:
         """Closes the file."""
-        if self._file is not None:
-            self._file.close()
+        self._file.close()
 
 
 class TensorBoardScalars(keras.callbacks.Callback):
@@ -72,7 +89,7 @@ class TensorBoardScalars(keras.callbacks.Callback):
         step = int(logs.pop("rollout/steps"))
         with self._writer.as_default():
             for name, value in logs.items():
-                if value is not None:
+                if not is_missing(value):
                     tf.summary.scalar(name, value, step=step)
 
     def on_train_end(self, logs: Logs = None) -> None:
@@ -99,6 +116,7 @@ class Progress(keras.callbacks.Callback):
         """Starts the clock and, on a terminal, the live line."""
         self._total = self.params["total_steps"]
         self._shown = time.perf_counter()
+        self._first: tuple[int, float] | None = None
         if self._console.is_terminal:
             self._bar = rich.progress.Progress(
                 rich.progress.TextColumn("{task.completed:,.0f}/{task.total:,.0f} steps"),
@@ -115,14 +133,14 @@ class Progress(keras.callbacks.Callback):
         """Moves the line, or prints one if it is time."""
         logs = logs or {}
         steps, now = int(logs["rollout/steps"]), time.perf_counter()
-        if epoch == 0:  # it compiled, which is no measure of what is to come
+        if self._first is None:  # it compiled, which is no measure of what is to come
             self._first = (steps, now)
             rate, left = "-", "-"
         else:
             per_second = (steps - self._first[0]) / (now - self._first[1])
             rate, left = f"{per_second:,.0f}", f"{(self._total - steps) / per_second:.0f}"
         value = logs["rollout/episode_return"]
-        ret = "-" if value is None else f"{value:.1f}"
+        ret = "-" if is_missing(value) else f"{value:.1f}"
         if self._bar is not None:
             self._bar.update(self._task, completed=steps, rate=rate, ret=ret, refresh=True)
         elif now - self._shown >= self._interval or steps >= self._total:

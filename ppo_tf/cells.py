@@ -83,7 +83,7 @@ def unroll(
 
     def advance(carry, now):
         features, start = now
-        return _step_any(cell, features, _emptied(start, carry[1]))
+        return _step_any(cell, features, ops.emptied(start, carry[1]))
 
     before = tf.zeros((starts.shape[1], cell.output_size), inputs.dtype)
     return tf.scan(advance, (inputs, starts), initializer=(before, state))
@@ -102,10 +102,6 @@ def _step_any(cell, inputs, state):
     structure = cell.get_initial_state(batch_size=1)
     output, state = cell(inputs, tf.nest.pack_sequence_as(structure, state))
     return output, tf.nest.flatten(state)
-
-
-def _emptied(start: Tensor, state: list[Tensor]) -> list[Tensor]:
-    return [tf.where(start[:, None], tf.zeros_like(s), s) for s in state]
 
 
 def _recurrent(gated: Gated, h: Tensor) -> list[Tensor]:
@@ -163,7 +159,7 @@ def _unroll_gated(
 
         def advance(carry, now):
             x, start = now
-            before = _emptied(start, carry[0])
+            before = ops.emptied(start, carry[0])
             return local.combine(x, _recurrent(local, before[0]), before), before
 
         states, befores = tf.scan(advance, (projected, starts), initializer=(state, state))
@@ -184,7 +180,7 @@ def _unroll_gated(
                     after, [x, r, before], d_after, unconnected_gradients="zero"
                 )
                 d_before[0] += tf.add_n([d @ k for d, k in zip(dr, back, strict=True)])
-                return _emptied(start, d_before), dx, dr
+                return ops.emptied(start, d_before), dx, dr
 
             zeros = [tf.zeros_like(x[0]) for x in projected]
             d_state, dx, dr = tf.scan(

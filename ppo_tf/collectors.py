@@ -11,6 +11,7 @@ from gymnasium.vector import AutoresetMode
 
 from ppo_tf import spaces
 from ppo_tf.acting import Engine, make_acting
+from ppo_tf.envs import environment_seeds, reset
 from ppo_tf.masks import MASK_KEY, find_empty, masked_leaves, segment_sizes
 from ppo_tf.policy import Policy
 from ppo_tf.types import Episode, Nest, NonFiniteError, Trajectory
@@ -72,13 +73,30 @@ class VectorCollector:
         self._seed = seed
         self._rollouts = self._first_rollout = rollouts
         self._space = envs.single_observation_space
-        self._plain = not isinstance(spaces.leaves(self._space), dict)
+        self._plain = not spaces.is_composite(self._space)
         self._remembers = policy.recurrent
-        self._plain_actions = not isinstance(spaces.leaves(envs.single_action_space), dict)
+        self._plain_actions = not spaces.is_composite(envs.single_action_space)
         self._observations: Nest = None
         self._starting = np.ones(self.num_envs, bool)  # the coming step is an episode's first
         self._resetting = np.zeros(self.num_envs, bool)  # NEXT_STEP: the coming step is a reset
         self._returns = np.zeros(self.num_envs)  # of the episodes under way
+        self._lengths = np.zeros(self.num_envs, np.int64)
+
+    def restart(self, rollouts: int) -> None:
+        """Starts new episodes everywhere, with seeds that follow from the run's and `rollouts`.
+
+        What comes next is then the same in this process as in a new one. The episodes under way
+        end unfinished: they are in no statistics.
+
+        Args:
+            rollouts: collected so far in the run.
+        """
+        self._rollouts = rollouts
+        seeds = environment_seeds(self._seed, self.num_envs, "restart", rollouts)
+        self._observations = self._flat(reset(self.envs, seeds))
+        self._starting = np.ones(self.num_envs, bool)
+        self._resetting = np.zeros(self.num_envs, bool)
+        self._returns = np.zeros(self.num_envs)
         self._lengths = np.zeros(self.num_envs, np.int64)
 
     def collect(self) -> tuple[Trajectory, list[Episode]]:
@@ -167,11 +185,14 @@ class VectorCollector:
             empty = find_empty(seen[path][:-1][valid], sizes)
             if empty is not None:
                 step, env = np.argwhere(valid)[empty]
-                step += (self._rollouts - self._first_rollout) * self.horizon
                 raise ValueError(
                     f"environment {env} gave an action mask without a valid action at its step "
-                    f"{step}: observation {path!r}"
+                    f"{self._rows_before() + step}: observation {path!r}"
                 )
+
+    def _rows_before(self) -> int:
+        """Rows collected before this rollout."""
+        return (self._rollouts - self._first_rollout) * self.horizon
 
     def _flat(self, observations: Any) -> Nest:
         return observations if self._plain else spaces.flatten(self._space, observations)
@@ -238,5 +259,5 @@ class VectorCollector:
             return None
         step, env, field, value = min(found, key=lambda item: item[:2])
         bad = np.ravel(value)[~np.isfinite(np.ravel(value).astype(np.float32))][0]
-        step += (self._rollouts - self._first_rollout) * self.horizon
+        step += self._rows_before()
         return f"environment {env} gave a non-finite {field} at its step {step}: {bad}"

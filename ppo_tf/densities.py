@@ -124,7 +124,7 @@ class Product:
     """Independent distributions by path, with the methods of one.
 
     tfd.JointDistributionNamed is the same, but traces a sample of every part for each
-    log-probability: an update of four parts took nine times as long to trace.
+    log-probability: an eager update of a hybrid action took 2.0 s with it, 0.46 s without.
 
     Args:
         parts: {path: distribution of batch shape [B]}.

@@ -11,6 +11,8 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
+from ppo_tf.spaces import is_composite
+
 
 class EnvPoolEnvs(gymnasium.vector.VectorEnv):
     """A pool of EnvPool's C++ environments (auto-reset mode NEXT_STEP).
@@ -37,16 +39,16 @@ class EnvPoolEnvs(gymnasium.vector.VectorEnv):
             ) from error
         if env_id not in envpool.list_all_envs():
             raise ValueError(f"EnvPool does not have the environment. Received: env={env_id!r}")
-        if not has_plain_spaces(env_id):
+        reference = gymnasium.make(env_id)
+        reference.close()
+        if not has_plain_spaces(reference):
             raise ValueError(
                 f"EnvPool has other spaces than Gymnasium's Dict or Tuple. Received: env={env_id!r}"
             )
         self._env_id = env_id
         self._pool = self._make_pool(num_envs, seeds)
-        reference = gymnasium.make(env_id)
         self.single_observation_space = reference.observation_space
         self.single_action_space = reference.action_space
-        reference.close()
         self.num_envs = num_envs
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
@@ -86,11 +88,6 @@ class EnvPoolEnvs(gymnasium.vector.VectorEnv):
         self._pool.close()
 
 
-def has_plain_spaces(env_id: str) -> bool:
+def has_plain_spaces(env: gymnasium.Env) -> bool:
     """Whether neither space of Gymnasium's environment is a Dict or Tuple."""
-    env = gymnasium.make(env_id)
-    composite = gymnasium.spaces.Dict | gymnasium.spaces.Tuple
-    plain = not isinstance(env.observation_space, composite)
-    plain = plain and not isinstance(env.action_space, composite)
-    env.close()
-    return plain
+    return not (is_composite(env.observation_space) or is_composite(env.action_space))

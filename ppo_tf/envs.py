@@ -93,7 +93,7 @@ def make_envs(
         elif backend == "vector":
             envs = gymnasium.make_vec(spec, num_envs, "vector_entry_point", **kwargs)
         else:
-            masked = _tells_masks(spec, kwargs) if action_mask == "auto" else action_mask
+            masked = _look(spec, kwargs)[0] if action_mask == "auto" else action_mask
             wrappers = [MaskObservation] if masked else []
             modes = {"autoreset_mode": autoreset_mode}
             envs = gymnasium.make_vec(spec, num_envs, backend, modes, wrappers, **kwargs)
@@ -127,10 +127,11 @@ def choose_backend(
     if is_atari(spec):
         return "vector", "Atari games have the ALE's own vector class"
     try:
-        if action_mask is True or (action_mask == "auto" and _tells_masks(spec, kwargs)):
-            return "sync", f"vector classes and EnvPool do not carry info[{MASK_KEY!r}]"
+        tells_masks, plain = (True, False) if action_mask is True else _look(spec, kwargs)
     except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
         raise ImportError(_missing_package(env_id, spec, kwargs, error)) from error
+    if tells_masks and action_mask is not False:
+        return "sync", f"vector classes and EnvPool do not carry info[{MASK_KEY!r}]"
     if kwargs:
         return "sync", "the environment gets arguments of its own"
     if spec.vector_entry_point is not None:
@@ -146,7 +147,7 @@ def choose_backend(
 
     if spec.id not in envpool.list_all_envs():
         return "sync", "EnvPool does not have the environment"
-    if not has_plain_spaces(spec.id):
+    if not plain:
         return "sync", "EnvPool has other spaces than Gymnasium's Dict or Tuple"
     return "envpool", "EnvPool has the environment"
 
@@ -172,9 +173,12 @@ def reset(
     return observations
 
 
-def environment_seeds(seed: int, count: int, purpose: str = "environments") -> list[int]:
-    """Seeds for `reset`, from a run's: near seeds share none, unlike seed, seed + 1, ..."""
-    return ops.derive_words(count, seed, purpose).tolist()
+def environment_seeds(seed: int, count: int, *path: int | str) -> list[int]:
+    """Seeds for `reset`, from a run's: near seeds share none, unlike seed, seed + 1, ...
+
+    The path says what they are for, as in `ops.derive_words`.
+    """
+    return ops.derive_words(count, seed, *(path or ("environments",))).tolist()
 
 
 def _find_spec(env_id: str) -> gymnasium.envs.registration.EnvSpec:
@@ -214,13 +218,13 @@ def _install(extra: str) -> str:
     return f"{extra!r}: pip install 'ppo_tf[{extra}]'"
 
 
-def _tells_masks(spec: gymnasium.envs.registration.EnvSpec, kwargs: dict[str, Any]) -> bool:
-    """Whether an environment tells masks, by making one."""
+def _look(spec: gymnasium.envs.registration.EnvSpec, kwargs: dict[str, Any]) -> tuple[bool, bool]:
+    """Whether an environment tells masks, and whether its spaces are plain, by making one."""
     if spec.entry_point is None:
-        return False
+        return False, False
     quiet = {name: value for name, value in kwargs.items() if name != "render_mode"}  # no window
     env = gymnasium.make(spec, **quiet)
     try:
-        return has_mask(env)
+        return has_mask(env), has_plain_spaces(env)
     finally:
         env.close()

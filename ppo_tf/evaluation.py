@@ -85,7 +85,7 @@ def evaluate(
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1. Received: episodes={episodes}")
     num_envs = min(num_envs, episodes)
-    seeds = environment_seeds(seed, episodes, purpose="evaluation")
+    seeds = environment_seeds(seed, episodes, "evaluation")
     returns, lengths = np.zeros(episodes), np.zeros(episodes, np.int64)
     envs = make_envs(
         env_id, num_envs, backend="sync", autoreset_mode=AutoresetMode.DISABLED, **kwargs
@@ -125,7 +125,7 @@ def _acting(policy: Policy, envs: gymnasium.vector.VectorEnv, deterministic: boo
 
     @tf.function(jit_compile=True, autograph=False)
     def act(observations, state, starts, seed):
-        state = [tf.where(starts[:, None], tf.zeros_like(s), s) for s in state]
+        state = ops.emptied(starts, state)
         parameters, state = policy.step(observations, state)
         raw = policy.draw(parameters, None if deterministic else seed)
         return policy.action_map(raw), state

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,36 +12,12 @@ import keras
 import tensorflow as tf
 
 from ppo_tf import recurrent
+from ppo_tf.folders import check_new_folder, check_replaceable, complete_folder
 from ppo_tf.policy import Policy
 from ppo_tf.types import Nest
 
 METADATA = Path("assets.extra") / "policy.json"  # the folder SavedModel keeps for users' files
-
-
-def check_new_folder(path: str | os.PathLike, argument: str = "path") -> Path:
-    """Returns path, of a folder that does not exist yet but can be made.
-
-    Args:
-        path: of the folder.
-        argument: what errors call it.
-
-    Raises:
-        FileExistsError: something is there, and nothing is ever overwritten.
-        NotADirectoryError, PermissionError: nothing can be made there.
-    """
-    path = Path(path)
-    if path.exists():
-        raise FileExistsError(
-            f"{argument} exists and is not overwritten. Received: {argument}={path}"
-        )
-    parent = path.absolute().parent
-    while not parent.exists():
-        parent = parent.parent
-    if not parent.is_dir():
-        raise NotADirectoryError(f"{parent} is not a folder. Received: {argument}={path}")
-    if not os.access(parent, os.W_OK):
-        raise PermissionError(f"{parent} cannot be written. Received: {argument}={path}")
-    return path
+MARKER = "saved_model.pb"  # by which a saved policy is known
 
 
 def export_policy(
@@ -53,6 +27,7 @@ def export_policy(
     critic: keras.Model | None = None,
     observation_spec: Nest = None,
     metadata: dict[str, Any] | None = None,
+    replace: bool = False,
 ) -> Path:
     """Writes a SavedModel with everything inside: normalisation, squashing, rescaling, clipping.
 
@@ -69,26 +44,31 @@ def export_policy(
     state_0, state_1, ..., each [B, units], and returns those after the step; zeros, which
     initial_state(batch_size int32) gives, start an episode.
 
-    The folder appears complete or not at all.
+    The folder appears complete or not at all. One that is replaced goes aside to `.NAME.replaced`
+    beside it for the moment of the change: after a crash a complete policy, the old or the new one,
+    is here or there, and the next call with replace=True clears up.
 
     Args:
         policy: to export.
-        path: of the new folder.
+        path: of the folder.
         critic: exported as `value`.
         observation_spec: tf.TensorSpec of a batch of observations [None, ...], or a dict of them;
             needed only where a model is a subclassed Keras model, which does not tell.
         metadata: JSON values kept in assets.extra/policy.json, for instance the environment's id.
+        replace: whether a saved policy at path is replaced; by one process at a time.
 
     Raises:
-        FileExistsError, NotADirectoryError, PermissionError: see `check_new_folder`.
-        ValueError: no observation_spec where it is needed; names of arguments that collide.
+        FileExistsError, NotADirectoryError, PermissionError: see `check_new_folder`; with replace
+            the first is raised for what is no saved policy.
+        ValueError: no observation_spec where it is needed; names of arguments
+            or results that collide.
     """
-    path = check_new_folder(path)
-    seed_spec = {"seed": tf.TensorSpec((2,), tf.int32, name="seed")}
+    path = check_replaceable(path, MARKER) if replace else check_new_folder(path)
+    seed_spec = {"seed": tf.TensorSpec((2,), tf.int32)}
 
     def serve(observations, state, seed=None):
         parameters, state = policy.step(observations, state)
-        return _named("action", policy.action_map(policy.draw(parameters, seed))), state
+        return _named(policy.action_map(policy.draw(parameters, seed))), state
 
     signatures = {
         "serving_default": _signature(serve, policy.actor, observation_spec),
@@ -109,17 +89,10 @@ def export_policy(
     models = [policy] if critic is None else [policy, critic]
     module.tracked = [v.value for model in models for v in model.variables]
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    try:
-        os.chmod(temporary, 0o755)  # mkdtemp's folders are private
+    with complete_folder(path, MARKER if replace else None) as temporary:
         tf.saved_model.save(module, str(temporary), signatures=signatures)
         (temporary / METADATA).parent.mkdir(exist_ok=True)
         (temporary / METADATA).write_text(json.dumps(metadata or {}, indent=2) + "\n")
-        temporary.rename(path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
     return path
 
 
@@ -127,27 +100,26 @@ def _signature(function, model, observation_spec, more=None):
     """The concrete function with one named argument per leaf of the observation and state."""
     spec = _observation_spec(model) if observation_spec is None else observation_spec
     states = recurrent.initial_state(model, 1)
-    state_specs = {
-        f"state_{i}": tf.TensorSpec((None, *s.shape[1:]), s.dtype, name=f"state_{i}")
-        for i, s in enumerate(states)
-    }
-    names = {argument_name(path): path for path in spec} if isinstance(spec, dict) else {}
-    observations = {name: spec[path] for name, path in names.items()} or {"observation": spec}
-    arguments = [*observations, *state_specs, *(more or {})]
-    if len(set(arguments)) < len(arguments) or len(names) < len(spec if names else []):
-        raise ValueError(f"Two arguments of a signature would share a name. Received: {arguments}")
+    leaves = spec if isinstance(spec, dict) else {"": spec}
+    more = more or {}
+    names = [argument_name(path) for path in leaves]
+    state_names = [f"state_{i}" for i in range(len(states))]
+    state_specs = [tf.TensorSpec((None, *s.shape[1:]), s.dtype) for s in states]
+    arguments = _distinct([*names, *state_names, *more])
+    specs = [*leaves.values(), *state_specs, *more.values()]
 
     def call(**tensors):
-        seen = {path: tensors[name] for name, path in names.items()} or tensors["observation"]
-        state = [tensors[name] for name in state_specs]
-        result, state = function(seen, state, **{name: tensors[name] for name in more or {}})
-        return result | {f"state_{i}": s for i, s in enumerate(state)}
+        seen = [tensors[name] for name in names]
+        observations = dict(zip(leaves, seen, strict=True)) if isinstance(spec, dict) else seen[0]
+        state = [tensors[name] for name in state_names]
+        result, state = function(observations, state, **{name: tensors[name] for name in more})
+        return result | dict(zip(state_names, state, strict=True))
 
-    observations = {
-        name: tf.TensorSpec(s.shape, s.dtype, name=name) for name, s in observations.items()
-    }
     return tf.function(call, autograph=False).get_concrete_function(
-        **observations, **state_specs, **(more or {})
+        **{
+            name: tf.TensorSpec(s.shape, s.dtype, name=name)
+            for name, s in zip(arguments, specs, strict=True)
+        }
     )
 
 
@@ -161,15 +133,32 @@ def _initial_state(model):
 
 
 def argument_name(path: str) -> str:
-    """The argument of the signatures that takes an observation's leaf, by the leaf's path."""
+    """The argument of the signatures that takes an observation's leaf, by the leaf's path; a plain
+    observation has the path ""."""
     name = path.replace("/", "_")
+    if not path:
+        return "observation"
     return name if name.isidentifier() else f"observation_{name}"
 
 
-def _named(prefix: str, nest: Nest) -> dict[str, Any]:
-    if isinstance(nest, dict):
-        return {f"{prefix}_{path.replace('/', '_')}": leaf for path, leaf in nest.items()}
-    return {prefix: nest}
+def result_name(path: str) -> str:
+    """The result of the signatures that is an action's leaf, by the leaf's path; a plain action has
+    the path ""."""
+    return f"action_{path.replace('/', '_')}" if path else "action"
+
+
+def _named(actions: Nest) -> dict[str, Any]:
+    leaves = actions if isinstance(actions, dict) else {"": actions}
+    names = _distinct([result_name(path) for path in leaves])
+    return dict(zip(names, leaves.values(), strict=True))
+
+
+def _distinct(names: list[str]) -> list[str]:
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f"Two arguments or results of a signature would share a name. Received: {names}"
+        )
+    return names
 
 
 def _observation_spec(model: keras.Model) -> Nest:

@@ -231,6 +231,10 @@ class RewardScaling(keras.layers.Layer):
         self.mean = self.add_weight(name="mean", shape=(), **options)
         self.variance = self.add_weight(name="variance", shape=(), **options)
 
+    def begin_episodes(self) -> None:
+        """Empties the running returns: new episodes start in all environments."""
+        self.running.assign(tf.zeros_like(self.running))
+
     def call(self, rewards, done, valid):
         """Moves the statistics by these rewards, then scales them.
 

@@ -184,8 +184,9 @@ class Learner:
             trajectory: [T, B], see `Trajectory`.
 
         Returns:
-            Metrics by name. Means over the gradient steps taken: `policy_loss`, `value_loss`,
-            `gradient_norm` (before clipping) and the loss' own, such as `clip_fraction`. Over the
+            Metrics by name. Means over the gradient steps taken: `loss`, which is `policy_loss` +
+            value_coefficient * `value_loss`, those two, `gradient_norm` (before clipping) and the
+            policy loss' own, such as `clip_fraction`. Over the
             whole trajectory after the update, those of `diagnostics.policy_change`: `kl`, `kl_k1`,
             `kl_k2`, `kl_k3`, `entropy`, in nats. Before it: `explained_variance` of the targets by
             the values, None where all targets are equal. And `epochs` that ran, `gradient_steps`
@@ -203,9 +204,7 @@ class Learner:
                     f"{shape}, {name} of shape {np.shape(getattr(trajectory, name))}"
                 )
         self.check_batch(*shape)
-        if self.reward_scaling is not None and not self.reward_scaling.built:
-            self.reward_scaling.build(shape)
-        self._build_states(shape[1])
+        self._build(shape[1])
         trajectory = Trajectory(*tf.nest.map_structure(tf.convert_to_tensor, tuple(trajectory)))
         sequences = math.prod(shape) // self.sequence_length
         order = ops.shuffled(self.epochs, sequences, self.seed, "shuffle", self.updates)
@@ -222,8 +221,23 @@ class Learner:
         # Constant targets leave the explained variance without an answer.
         return {name: None if math.isnan(value) else value for name, value in metrics.items()}
 
-    def _build_states(self, num_envs: int) -> None:
-        """Makes the variables for the memories when the number of environments is known."""
+    def begin_episodes(self, num_envs: int) -> None:
+        """Empties what is carried from one trajectory to the next: memories and running returns.
+
+        For whoever starts new episodes in all environments between two updates. A reward scaling
+        of one's own that carries something has a method `begin_episodes` of its own.
+        """
+        self._build(num_envs)
+        for variable in [*self._states[0], *self._states[1]]:
+            variable.assign(tf.zeros_like(variable))
+        begin = getattr(self.reward_scaling, "begin_episodes", None)
+        if begin is not None:
+            begin()
+
+    def _build(self, num_envs: int) -> None:
+        """Makes the variables that there is one of for each environment."""
+        if self.reward_scaling is not None and not self.reward_scaling.built:
+            self.reward_scaling.build((None, num_envs))
         if self.recurrent and self._states == [[], []]:
             for model, states in zip([self.policy, self.critic], self._states, strict=True):
                 for part in recurrent.initial_state(model, num_envs):

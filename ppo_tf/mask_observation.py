@@ -22,7 +22,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from ppo_tf.masks import MASK_KEY
+from ppo_tf.masks import MASK_KEY, find_empty, segment_sizes
+from ppo_tf.spaces import children
 
 _DTYPES = ("bool", "int8", "uint8", "int32", "int64")
 
@@ -96,8 +97,8 @@ def has_mask(env: gymnasium.Env) -> bool:
 def mask_space(action: spaces.Space) -> spaces.Space | None:
     """The space of an action space's masks; None if nothing in it can be masked."""
     if isinstance(action, spaces.Discrete | spaces.MultiDiscrete):
-        return spaces.MultiBinary(sum(_sizes(action)))
-    parts = {str(key): mask_space(part) for key, part in _children(action)}
+        return spaces.MultiBinary(sum(segment_sizes(action)))
+    parts = {str(key): mask_space(part) for key, part in children(action)}
     found = {key: part for key, part in parts.items() if part is not None}
     return spaces.Dict(found) if found else None
 
@@ -106,7 +107,7 @@ def _read(action: spaces.Space, mask: Any, name: str, final: bool) -> Any:
     """A mask as int8 arrays, nested as `mask_space` says."""
     if not isinstance(action, spaces.Discrete | spaces.MultiDiscrete):
         return _read_composite(action, mask, name, final)
-    sizes = _sizes(action)
+    sizes = segment_sizes(action)
     if mask is None:
         return np.ones(sum(sizes), np.int8)
     if isinstance(action, spaces.MultiDiscrete) and isinstance(mask, tuple):
@@ -118,22 +119,21 @@ def _read(action: spaces.Space, mask: Any, name: str, final: bool) -> Any:
             f"{action}. Received: shape {array.shape}, dtype {array.dtype}"
         )
     valid = array != 0
-    starts = np.cumsum((0, *sizes[:-1]))
-    if not final and not np.logical_or.reduceat(valid, starts).all():
+    if not final and find_empty(valid, sizes) is not None:
         raise ValueError(f"{name} leaves no action of {action}. Received: {array.tolist()}")
     return valid.astype(np.int8)
 
 
 def _read_composite(action: spaces.Space, mask: Any, name: str, final: bool) -> dict:
     is_dict = isinstance(action, spaces.Dict)
-    keys = [key for key, _ in _children(action)]
+    keys = [key for key, _ in children(action)]
     if mask is None:
         mask = dict.fromkeys(keys) if is_dict else (None,) * len(keys)
     fits = isinstance(mask, dict if is_dict else tuple | list)
     if not fits or (set(mask) - set(keys) if is_dict else len(mask) != len(keys)):
         raise ValueError(f"{name} must be nested as the action space {action}. Received: {mask!r}")
     found = {}
-    for key, part in _children(action):
+    for key, part in children(action):
         value = mask.get(key) if is_dict else mask[key]
         where = f"{name}[{key!r}]"
         if mask_space(part) is not None:
@@ -141,18 +141,6 @@ def _read_composite(action: spaces.Space, mask: Any, name: str, final: bool) -> 
         elif value is not None:
             raise ValueError(f"{where} masks {part}, which has no choices. Received: {value!r}")
     return found
-
-
-def _sizes(action: spaces.Discrete | spaces.MultiDiscrete) -> tuple[int, ...]:
-    if isinstance(action, spaces.Discrete):
-        return (int(action.n),)
-    return tuple(np.ravel(action.nvec).tolist())
-
-
-def _children(action: spaces.Space) -> list[tuple[Any, spaces.Space]]:
-    if isinstance(action, spaces.Dict):
-        return list(action.spaces.items())
-    return list(enumerate(action.spaces)) if isinstance(action, spaces.Tuple) else []
 
 
 def _flat(mask: Any):

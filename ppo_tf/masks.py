@@ -35,8 +35,7 @@ def is_mask(path: str, mask_key: str | None = MASK_KEY) -> bool:
 
 def mask_paths(observation_space: gymnasium.Space, mask_key: str | None = MASK_KEY) -> list[str]:
     """The paths of the masks in an observation; a plain observation has none."""
-    leaves = spaces.leaves(observation_space)
-    return [p for p in leaves if is_mask(p, mask_key)] if isinstance(leaves, dict) else []
+    return [p for p in spaces.paths(observation_space) if is_mask(p, mask_key)]
 
 
 def segment_sizes(action: gymnasium.Space) -> tuple[int, ...]:

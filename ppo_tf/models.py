@@ -115,12 +115,17 @@ def actor_head(
         observation, to the distribution's parameters, nested as `spec.parameters`.
     """
     features = keras.Input((feature_size,), name="features")
-    masks = _mask_inputs(envs, mask_key)
-    outputs = _parameters(
-        envs, spec, features, masks, Seeds(seed), initial_scale, state_dependent_scale
+    return _actor(
+        "actor_head",
+        {"features": features},
+        features,
+        Seeds(seed),
+        envs,
+        spec,
+        mask_key,
+        initial_scale,
+        state_dependent_scale,
     )
-    inputs = _with_masks({"features": features}, masks)
-    return keras.Model(inputs, outputs, name="actor_head")
 
 
 def critic_head(feature_size: int, *, seed: int | None = None) -> keras.Model:
@@ -200,10 +205,10 @@ def mlp_actor(
         ValueError: a space, a mask or an option that is not supported.
     """
     seeds = Seeds(seed)
-    masks = _mask_inputs(envs, mask_key)
     inputs, features = _encode(envs, seeds, mask_key=mask_key, **options)
-    outputs = _parameters(envs, spec, features, masks, seeds, initial_scale, state_dependent_scale)
-    return keras.Model(_with_masks(inputs, masks), outputs, name="actor")
+    return _actor(
+        "actor", inputs, features, seeds, envs, spec, mask_key, initial_scale, state_dependent_scale
+    )
 
 
 def mlp_critic(envs: Environment, *, seed: int | None = None, **options: Any) -> keras.Model:
@@ -245,13 +250,11 @@ def shared_actor_critic(
         (actor, critic): as of `mlp_actor` and `mlp_critic`.
     """
     seeds = Seeds(seed)
-    masks = _mask_inputs(envs, mask_key)
     inputs, features = _encode(envs, seeds, mask_key=mask_key, **options)
-    outputs = _parameters(envs, spec, features, masks, seeds, initial_scale, state_dependent_scale)
-    return (
-        keras.Model(_with_masks(inputs, masks), outputs, name="actor"),
-        keras.Model(inputs, value_head(features, seeds), name="critic"),
+    actor = _actor(
+        "actor", inputs, features, seeds, envs, spec, mask_key, initial_scale, state_dependent_scale
     )
+    return actor, keras.Model(inputs, value_head(features, seeds), name="critic")
 
 
 def _encode(
@@ -289,18 +292,21 @@ def _mask_inputs(envs: Environment, mask_key: str | None) -> dict[str, tuple[str
     return {path: (action, inputs[path]) for action, path in found.items()}
 
 
-def _parameters(
+def _actor(
+    name: str,
+    inputs: Nest,
+    features: Tensor,
+    seeds: Seeds,
     envs: Environment,
     spec: ActionSpec | None,
-    features: Tensor,
-    masks: dict[str, tuple[str, Tensor]],
-    seeds: Seeds,
+    mask_key: str | None,
     initial_scale: float,
     state_dependent_scale: bool,
-) -> dict[str, Any]:
-    """The distribution's parameters from features and masks."""
+) -> keras.Model:
+    """From inputs, and masks as further ones, to the distribution's parameters."""
+    masks = _mask_inputs(envs, mask_key)
     spec = action_spec(action_space(envs)) if spec is None else spec
-    return parameter_heads(
+    outputs = parameter_heads(
         features,
         spec.parameters,
         masks=dict(masks.values()),
@@ -308,8 +314,6 @@ def _parameters(
         state_dependent_scale=state_dependent_scale,
         seeds=seeds,
     )
-
-
-def _with_masks(inputs: Nest, masks: dict[str, tuple[str, Tensor]]) -> Nest:
-    """A model's inputs and, where there are masks, theirs: both are dicts then."""
-    return {**inputs, **{path: mask for path, (_, mask) in masks.items()}} if masks else inputs
+    if masks:  # the observation is a Dict then
+        inputs = {**inputs, **{path: mask for path, (_, mask) in masks.items()}}
+    return keras.Model(inputs, outputs, name=name)

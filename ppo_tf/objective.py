@@ -115,4 +115,4 @@ class Objective:
         kl = tf.constant(0.0)
         if self.target_kl is not None:
             kl = ops.masked_mean(diagnostics.divergence(old_dist, new_dist, actions), valid)
-        return total, metrics, kl
+        return total, metrics | {"loss": total}, kl

@@ -59,6 +59,16 @@ def to_sequences(nest: Nest, length: int) -> Nest:
     return tf.nest.map_structure(cut, nest)
 
 
+def emptied(starts: Tensor, state: list[Tensor]) -> list[Tensor]:
+    """A memory's state with zeros where an episode starts.
+
+    Args:
+        starts: bool [B].
+        state: each [B, units].
+    """
+    return [tf.where(starts[:, None], tf.zeros_like(s), s) for s in state]
+
+
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
     """Mean of x over the entries where mask is true; 0 where there is none.
 

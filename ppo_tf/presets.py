@@ -12,6 +12,7 @@ DEFAULTS: dict[str, Any] = {
     "backend": "auto",
     "acting": "auto",
     "total_steps": 1_000_000,
+    "checkpoint_every": 100_000,
     "horizon": 256,
     "estimator": "gae",
     "n_step": 5,
@@ -50,6 +51,26 @@ DEFAULTS: dict[str, Any] = {
     "seed": 0,
     "eval_episodes": 100,
     "jit": None,  # the learner's own choice
+}
+
+# What a setting of a few names may be. `settings` has the components behind them.
+CHOICES: dict[str, tuple[str, ...]] = {
+    "backend": ("auto", "sync", "async", "vector", "envpool"),
+    "acting": ("auto", "litert", "tensorflow"),
+    "estimator": ("gae", "n_step", "reward_to_go"),
+    "loss": ("clip", "kl_penalty", "policy_gradient"),
+    "value_loss": ("squared", "clipped", "huber"),
+    "learning_rate_schedule": ("constant", "linear"),
+    "image_network": ("auto", "nature", "impala", "small"),
+    "cell": ("none", "lstm", "gru"),
+    "continuous": (
+        "clipped_gaussian",
+        "tanh_gaussian",
+        "beta",
+        "truncated_normal",
+        "full_covariance",
+        "gsde",
+    ),
 }
 
 # As Taxi-v4, with an entropy bonus: rewards are rare at the start.
@@ -206,7 +227,7 @@ FAMILIES: dict[tuple[str, ...], dict[str, Any]] = {
 
 
 class Setting(NamedTuple):
-    """A resolved value and where it came from: "flag", "preset" or "default"."""
+    """A resolved value and where it came from: "flag", "config", "preset" or "default"."""
 
     value: Any
     source: str
@@ -223,25 +244,29 @@ def preset_of(env_id: str) -> dict[str, Any]:
     return next(fits, {}) | PRESETS.get(name, {})
 
 
-def resolve(env_id: str, given: dict[str, Any]) -> dict[str, Setting]:
-    """Every setting of a run: what the user gave, else the environment's preset, else the default.
+def resolve(
+    env_id: str, given: dict[str, Any], config: dict[str, Any] | None = None
+) -> dict[str, Setting]:
+    """Every setting of a run: what the user gave, else another run's, else the environment's
+    preset, else the default.
 
     Args:
         env_id: of the environment; a "module:" before its name does not count.
         given: values by name; None counts as not given.
+        config: values by name of a run to repeat.
 
     Raises:
         ValueError: a name that is no setting.
     """
     if unknown := given.keys() - DEFAULTS.keys():
         raise ValueError(f"Settings are {sorted(DEFAULTS)}. Received: {sorted(unknown)}")
-    preset = preset_of(env_id)
-    resolved = {}
-    for name, default in DEFAULTS.items():
-        if given.get(name) is not None:
-            resolved[name] = Setting(given[name], "flag")
-        elif name in preset:
-            resolved[name] = Setting(preset[name], "preset")
-        else:
-            resolved[name] = Setting(default, "default")
-    return resolved
+    sources = {
+        "flag": {name: value for name, value in given.items() if value is not None},
+        "config": config or {},
+        "preset": preset_of(env_id),
+        "default": DEFAULTS,
+    }
+    return {
+        name: next(Setting(values[name], s) for s, values in sources.items() if name in values)
+        for name in DEFAULTS
+    }

@@ -16,13 +16,25 @@ from ppo_tf.types import Nest
 Leaves = gymnasium.Space | dict[str, gymnasium.Space]
 
 
+def is_composite(space: gymnasium.Space) -> bool:
+    """Whether a space is a Dict or Tuple; else it is plain, its own only leaf."""
+    return isinstance(space, gymnasium.spaces.Dict | gymnasium.spaces.Tuple)
+
+
+def children(space: gymnasium.Space) -> list[tuple[Any, gymnasium.Space]]:
+    """The parts of a Dict or Tuple with their keys or indices; a plain space has none."""
+    if isinstance(space, gymnasium.spaces.Dict):
+        return list(space.spaces.items())
+    return list(enumerate(space.spaces)) if isinstance(space, gymnasium.spaces.Tuple) else []
+
+
 def leaves(space: gymnasium.Space) -> Leaves:
     """The leaf spaces of a Dict or Tuple by path; any other space itself.
 
     Raises:
         ValueError: two leaves with one path, as of the keys "a/b" and "a" over "b".
     """
-    if not _is_composite(space):
+    if not is_composite(space):
         return space
     found: dict[str, gymnasium.Space] = {}
     for path, _, leaf in _walk(space):
@@ -32,6 +44,12 @@ def leaves(space: gymnasium.Space) -> Leaves:
     return found
 
 
+def paths(space: gymnasium.Space) -> list[str]:
+    """The paths of the leaves of a Dict or Tuple; a plain space has none."""
+    found = leaves(space)
+    return list(found) if isinstance(found, dict) else []
+
+
 def flatten(space: gymnasium.Space, value: Any) -> Nest:
     """A value of the space, or a batch of them, as {path: leaf value}; a plain one as it is.
 
@@ -39,33 +57,23 @@ def flatten(space: gymnasium.Space, value: Any) -> Nest:
         space: of one value.
         value: nested as the space.
     """
-    if not _is_composite(space):
+    if not is_composite(space):
         return value
     return {path: _get(value, keys) for path, keys, _ in _walk(space)}
 
 
 def unflatten(space: gymnasium.Space, flat: Nest) -> Any:
     """The inverse of `flatten`: nested as the environment expects it."""
-    if not _is_composite(space):
+    if not is_composite(space):
         return flat
 
     def build(space: gymnasium.Space, prefix: str) -> Any:
-        if not _is_composite(space):
+        if not is_composite(space):
             return flat[prefix]
-        parts = {key: build(part, _join(prefix, key)) for key, part in _children(space)}
+        parts = {key: build(part, _join(prefix, key)) for key, part in children(space)}
         return parts if isinstance(space, gymnasium.spaces.Dict) else tuple(parts.values())
 
     return build(space, "")
-
-
-def _is_composite(space: gymnasium.Space) -> bool:
-    return isinstance(space, gymnasium.spaces.Dict | gymnasium.spaces.Tuple)
-
-
-def _children(space: Any) -> list[tuple[Any, gymnasium.Space]]:
-    if isinstance(space, gymnasium.spaces.Dict):
-        return list(space.spaces.items())
-    return list(enumerate(space.spaces))
 
 
 def _join(prefix: str, key: Any) -> str:
@@ -74,9 +82,9 @@ def _join(prefix: str, key: Any) -> str:
 
 def _walk(space: gymnasium.Space, prefix: str = "", keys: tuple = ()):
     """Yields (path, keys, leaf) of every leaf."""
-    for key, part in _children(space):
+    for key, part in children(space):
         path, inner = _join(prefix, key), (*keys, key)
-        if _is_composite(part):
+        if is_composite(part):
             yield from _walk(part, path, inner)
         else:
             yield path, inner, part

@@ -88,13 +88,30 @@ class Episode(NamedTuple):
 
 
 class Collector(Protocol):
-    """Turns an environment and a policy into trajectories."""
+    """Turns an environment and a policy into trajectories.
+
+    With checkpoints it also has a method `restart(rollouts)`: new episodes in all environments, in
+    such a way that what comes next is a function of the run's seed and `rollouts`, the number of
+    trajectories so far, alone.
+    """
 
     num_envs: int
     horizon: int
 
     def collect(self) -> tuple[Trajectory, list[Episode]]:
         """Returns the next `horizon` steps and the episodes that finished in them."""
+        ...
+
+
+class Resumable(Protocol):
+    """What a callback has besides if it goes on from a checkpoint instead of beginning anew."""
+
+    def state(self) -> dict[str, Any]:
+        """All that is needed to go on from here, as JSON values; called after an iteration."""
+        ...
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Takes it back, in a new process; called before `on_train_begin`."""
         ...
 
 

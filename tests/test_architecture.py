@@ -10,6 +10,8 @@ import ppo_tf
 FLOORS = {
     "_version": 0,
     "_quiet": 0,
+    "files": 0,
+    "folders": 0,
     "types": 0,
     "ops": 0.5,  # uses the aliases of types
     "spaces": 0.5,
@@ -44,7 +46,10 @@ FLOORS = {
     "export": 3,
     "evaluation": 4,
     "callbacks": 4,
+    "checkpoints": 4,  # of a learner
     "presets": 4,
+    "runs": 4.5,
+    "settings": 4,  # names every component there is
     "training": 5,
 }
 ROOT = Path(ppo_tf.__file__).parent

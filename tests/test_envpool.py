@@ -105,3 +105,12 @@ def test_composite_spaces_stay_with_gymnasium():
     assert backend == "sync" and "Dict or Tuple" in reason
     with pytest.raises(ValueError, match=r"other spaces.*Received: env='Blackjack-v1'"):
         make("Blackjack-v1")
+
+
+def test_choosing_looks_at_one_environment_and_so_does_making(monkeypatch):
+    made, make_one = [], gymnasium.make
+    monkeypatch.setattr(gymnasium, "make", lambda *args: made.append(args) or make_one(*args))
+    assert ppo_tf.choose_backend("Pendulum-v1", 8)[0] == "envpool"
+    assert len(made) == 1
+    make()
+    assert len(made) == 2

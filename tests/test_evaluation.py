@@ -26,7 +26,7 @@ def alternating(observations, seed, starts):
 def by_hand(act, env_id, episodes, **kwargs):
     """(returns, lengths) of episodes on a fresh environment each, stepped without ppo_tf."""
     returns, lengths = [], []
-    for seed in environment_seeds(SEED, episodes, purpose="evaluation"):
+    for seed in environment_seeds(SEED, episodes, "evaluation"):
         env = gymnasium.make(env_id, **kwargs)
         observation, _ = env.reset(seed=seed)
         rewards, done = [], False

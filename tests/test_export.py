@@ -45,6 +45,19 @@ def test_the_exported_policy_is_the_one_at_the_time_of_the_export(tmp_path):
     np.testing.assert_allclose(action, expected, rtol=1e-6, atol=1e-6)
 
 
+def test_names_that_would_fall_together_are_refused(tmp_path):
+    twins = gymnasium.spaces.Dict(
+        {"a/b": gymnasium.spaces.Discrete(2), "a_b": gymnasium.spaces.Discrete(3)}
+    )
+    for envs, names in (
+        (helpers.spaces(twins, gymnasium.spaces.Discrete(2)), r"\['a_b', 'a_b'"),
+        (helpers.spaces(helpers.box(3), twins), r"\['action_a_b', 'action_a_b'\]"),
+    ):
+        with pytest.raises(ValueError, match=f"would share a name. Received: {names}"):
+            ppo_tf.export_policy(helpers.make_policy(envs), tmp_path / "policy")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_metadata_is_kept(tmp_path):
     path = ppo_tf.export_policy(helpers.make_policy(ENVS), tmp_path / "p", metadata={"env": "E-v0"})
     assert json.loads((path / "assets.extra" / "policy.json").read_text()) == {"env": "E-v0"}
@@ -57,6 +70,22 @@ def test_an_existing_folder_is_never_overwritten(tmp_path):
     ):
         ppo_tf.export_policy(helpers.make_policy(ENVS), tmp_path / "policy")
     assert list((tmp_path / "policy").iterdir()) == []
+
+
+def test_a_saved_policy_is_replaced_on_request_only(tmp_path):
+    observations = tf.constant(helpers.observe(ENVS.single_observation_space, (4,)))
+    for seed in (1, 2):
+        policy = helpers.make_policy(ENVS, seed=seed)
+        ppo_tf.export_policy(policy, tmp_path / "policy", replace=True)
+        serve = tf.saved_model.load(str(tmp_path / "policy")).signatures["serving_default"]
+        action = serve(observation=observations)["action"]
+        np.testing.assert_allclose(action, policy(observations), rtol=1e-6, atol=1e-6)
+        assert [path.name for path in tmp_path.iterdir()] == ["policy"]
+    with pytest.raises(FileExistsError, match="exists and is not overwritten"):
+        ppo_tf.export_policy(policy, tmp_path / "policy")
+    (tmp_path / "policy" / "saved_model.pb").unlink()
+    with pytest.raises(FileExistsError, match=r"no folder with a saved_model.pb .*path=.*policy"):
+        ppo_tf.export_policy(policy, tmp_path / "policy", replace=True)
 
 
 def test_a_path_below_a_file_is_refused(tmp_path):

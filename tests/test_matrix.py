@@ -20,7 +20,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tu
 
 import ppo_tf
 from ppo_tf import spaces
-from ppo_tf.export import argument_name
+from ppo_tf.export import argument_name, result_name
 from ppo_tf.masks import segment_sizes
 
 PAIR = Box(-2.0, 2.0, (2,))
@@ -227,7 +227,7 @@ def test_exported_policies_act_the_same_without_ppo_tf_and_tfp(trained, tmp_path
         ppo_tf.export_policy(learner.policy, tmp_path / name, critic=learner.critic)
         observations = helpers.observe(envs.single_observation_space, (5,))
         if not isinstance(observations, dict):
-            observations = {"observation": observations}
+            observations = {"": observations}
         arrays = {argument_name(path): leaf for path, leaf in observations.items()}
         np.savez(tmp_path / f"{name}.npz", **arrays)
     subprocess.run([sys.executable, "-c", LOADER, str(tmp_path)], check=True, timeout=500)
@@ -246,7 +246,7 @@ def check_exported(name, envs, learner, out):
         actions = policy.action_map(policy.draw(parameters, seed))
         named = actions if isinstance(actions, dict) else {"": actions}
         for path, expected in named.items():
-            key = f"{signature}:action" + (f"_{path.replace('/', '_')}" if path else "")
+            key = f"{signature}:{result_name(path)}"
             assert out[key].dtype == expected.numpy().dtype, name
             np.testing.assert_allclose(out[key], expected, rtol=1e-5, atol=1e-5, err_msg=name)
         for i, expected in enumerate(after):

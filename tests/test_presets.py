@@ -2,7 +2,8 @@
 
 import pytest
 
-from ppo_tf.presets import DEFAULTS, FAMILIES, PRESETS, preset_of, resolve
+from ppo_tf import settings
+from ppo_tf.presets import CHOICES, DEFAULTS, FAMILIES, PRESETS, preset_of, resolve
 
 
 def test_an_environment_without_a_preset_has_none():
@@ -37,3 +38,15 @@ def test_minibatches_of_presets_divide_their_batches(env_id):
 def test_an_unknown_setting_is_an_error():
     with pytest.raises(ValueError, match="learning_rat"):
         resolve("CartPole-v1", {"learning_rat": 1.0})
+
+
+def test_every_choice_is_there_and_the_default_is_one():
+    tables = {
+        "estimator": settings.ESTIMATORS,
+        "loss": settings.LOSSES,
+        "value_loss": settings.VALUE_LOSSES,
+    }
+    for name, table in tables.items():
+        assert list(table) == list(CHOICES[name])
+    for name, choices in CHOICES.items():
+        assert DEFAULTS[name] in choices

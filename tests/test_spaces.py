@@ -45,3 +45,9 @@ def test_two_leaves_with_one_path_are_refused():
     space = Dict({"a/b": Discrete(2), "a": Dict(b=Discrete(2))})
     with pytest.raises(ValueError, match=r"path 'a/b'.*Received: Dict"):
         spaces.leaves(space)
+
+
+def test_only_dict_and_tuple_are_composite_and_have_paths():
+    assert spaces.is_composite(NESTED) and spaces.is_composite(Tuple((Discrete(2),)))
+    assert spaces.paths(NESTED) == ["arm/0", "arm/1", "camera"]
+    assert not spaces.is_composite(Discrete(2)) and spaces.paths(Discrete(2)) == []

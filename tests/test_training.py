@@ -26,6 +26,7 @@ ROLLOUT_LOGS = {
 }
 TIME_LOGS = {"time/seconds", "time/steps_per_second"}
 TRAIN_LOGS = {  # those that every loss has, with a distribution whose KL and entropy TFP knows
+    "train/loss",
     "train/policy_loss",
     "train/value_loss",
     "train/gradient_norm",
@@ -166,12 +167,12 @@ def test_only_the_last_hundred_episodes_count(shared):
     assert history["rollout/episode_length"][1] == pytest.approx((100.5 * 100 - 50.0) / 100)
 
 
-def test_before_the_first_episode_ends_its_return_is_none_not_zero(shared):
+def test_before_the_first_episode_ends_its_return_is_nan_not_zero(shared):
     learner, rollouts = shared
     rollouts = [(rollouts[0][0], []), (rollouts[1][0], [ppo_tf.Episode(7.0, 3)])]
     history = ppo_tf.fit(learner, Data(rollouts), total_steps=2 * BATCH)
-    assert history["rollout/episode_return"] == [None, 7.0]
-    assert history["rollout/episode_length"] == [None, 3.0]
+    np.testing.assert_equal(history["rollout/episode_return"], [np.nan, 7.0])
+    np.testing.assert_equal(history["rollout/episode_length"], [np.nan, 3.0])
     assert history["rollout/episodes"] == [0, 1]
 
 

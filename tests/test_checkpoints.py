@@ -1,0 +1,271 @@
+"""Checkpoint files: whole or not at all, and damage is seen."""
+
+import errno
+import itertools
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import helpers
+import numpy as np
+import pytest
+from gymnasium.spaces import Discrete
+
+import ppo_tf
+from ppo_tf.checkpoints import learner_variables, restore_learner
+from ppo_tf.files import write_atomically
+
+ARRAYS = {"0000/kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "updates": np.array(7)}
+VALUES = {"run": {"recent": [[0.1, 3]], "seconds": 1.5}, "callbacks": {}}
+
+
+def saved(folder, *steps, **options):
+    """Checkpoints in a folder, one after each of the steps."""
+    checkpoints = ppo_tf.Checkpoints(folder, **options)
+    for count in steps:
+        checkpoints.save(count, ARRAYS, {**VALUES, "at": count})
+    return checkpoints
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def damage(path, change):
+    path.write_bytes(change(path.read_bytes()))
+
+
+def test_what_is_read_is_what_was_written(tmp_path):
+    saved(tmp_path, 32)
+    arrays, values = ppo_tf.Checkpoints(tmp_path).latest()
+    assert arrays.keys() == ARRAYS.keys()
+    for name, array in ARRAYS.items():
+        np.testing.assert_array_equal(arrays[name], array)
+        assert arrays[name].dtype == array.dtype
+    assert values == {**VALUES, "at": 32}
+
+
+def test_without_a_file_there_is_nothing_to_go_on_from(tmp_path):
+    assert ppo_tf.Checkpoints(tmp_path / "new").latest() is None
+
+
+def test_the_newest_and_the_best_stay(tmp_path):
+    checkpoints = ppo_tf.Checkpoints(tmp_path, keep=2, monitor="score")
+    for steps, score in (10, 1.0), (20, 5.0), (30, 2.0), (40, float("nan")), (50, 3.0):
+        checkpoints.watch({"score": score})
+        checkpoints.save(steps, ARRAYS, VALUES)
+    assert names(tmp_path) == [checkpoints.path(steps).name for steps in (20, 40, 50)]
+    # Another process knows which was best.
+    checkpoints = ppo_tf.Checkpoints(tmp_path, keep=2, monitor="score")
+    checkpoints.latest()
+    checkpoints.watch({"score": 4.0})
+    checkpoints.save(60, ARRAYS, VALUES)
+    assert names(tmp_path) == [checkpoints.path(steps).name for steps in (20, 50, 60)]
+
+
+def test_one_is_due_whenever_a_multiple_is_passed():
+    checkpoints = ppo_tf.Checkpoints("unused", every=100)
+    steps = range(0, 400, 32)
+    due = [b for a, b in itertools.pairwise(steps) if checkpoints.due(b, a)]
+    assert due == [128, 224, 320]
+    assert ppo_tf.Checkpoints("unused", every=64).due(64, 32)
+    assert not ppo_tf.Checkpoints("unused", every=0).due(10**9, 0)
+
+
+SIZE = 900  # bytes at least, of the file that is damaged in these ways
+DAMAGE = {
+    "empty": lambda content: b"",
+    "cut in the first line": lambda content: content[:20],
+    "cut in the arrays": lambda content: content[: len(content) // 2],
+    "its last byte gone": lambda content: content[:-1],
+    "a byte more": lambda content: content + b"\0",
+    **{
+        f"bit {8 * byte + 3} flipped": lambda content, byte=byte: (
+            content[:byte] + bytes([content[byte] ^ 8]) + content[byte + 1 :]
+        )
+        for byte in (0, 8, 18, 20, 40, 90, 100, 300, SIZE - 1)
+    },
+    "zeros": lambda content: bytes(len(content)),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(name, tmp_path):
+    checkpoints = saved(tmp_path, 32, 64)
+    path = checkpoints.path(64)
+    assert path.stat().st_size > SIZE
+    damage(path, DAMAGE[name])
+    with pytest.warns(UserWarning) as caught:
+        _, values = ppo_tf.Checkpoints(tmp_path).latest()
+    assert values["at"] == 32
+    (message,) = [str(w.message) for w in caught]
+    assert message.startswith(f"checkpoint {path} is damaged (")
+
+
+def test_if_all_are_damaged_nothing_begins_anew_by_itself(tmp_path):
+    checkpoints = saved(tmp_path, 32)
+    damage(checkpoints.path(32), DAMAGE["zeros"])
+    lines = []
+    with pytest.raises(ValueError, match="No checkpoint is whole"):
+        ppo_tf.Checkpoints(tmp_path, warn=lines.append).latest()
+    assert len(lines) == 1
+
+
+def test_there_is_no_pickle_in_it(tmp_path):
+    path = saved(tmp_path, 32).path(32)
+    payload = path.read_bytes().split(b"\n", 1)[1]
+    (tmp_path / "arrays.npz").write_bytes(payload)
+    with np.load(tmp_path / "arrays.npz", allow_pickle=False) as arrays:
+        assert json.loads(arrays["values.json"].tobytes())["at"] == 32
+    with pytest.raises(ValueError, match="allow_pickle"):
+        saved(tmp_path).save(64, {"object": np.array([object()])}, VALUES)
+
+
+# ---- a learner's variables
+
+
+def make_learner(units=8):
+    envs = helpers.spaces(helpers.box(3), Discrete(2))
+    return ppo_tf.Learner(
+        helpers.make_policy(envs, hidden_sizes=(units,)),
+        helpers.make_critic(envs),
+        loss=ppo_tf.KLPenalty(1.0, target=0.01),
+        reward_scaling=ppo_tf.RewardScaling(),
+        epochs=1,
+        minibatch_size=8,
+        jit_compile=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def learned():
+    """A learner after an update."""
+    learner = make_learner()
+    envs = helpers.spaces(helpers.box(3), Discrete(2))
+    learner.update(helpers.trajectory(envs, learner.policy))
+    return learner
+
+
+def test_every_variable_that_an_update_changes_is_in_it(learned):
+    fresh = make_learner()
+    fresh.begin_episodes(2)
+    before = [a.copy() for a in helpers.numbers(fresh)]
+    restore_learner(fresh, learner_variables(learned))
+    assert fresh.updates == 1
+    for a, b in zip(helpers.numbers(fresh), helpers.numbers(learned), strict=True):
+        np.testing.assert_array_equal(a, b)
+    # The holders one by one, in case `variables` forgets one.
+    for holder in (
+        learned.policy,
+        learned.critic,
+        learned.optimizer,
+        learned.loss,
+        learned.reward_scaling,
+    ):
+        known = {id(variable) for variable in learned.variables}
+        assert holder.variables
+        assert all(id(variable) in known for variable in holder.variables)
+    changed = [
+        not np.array_equal(a, b) for a, b in zip(before, helpers.numbers(fresh), strict=True)
+    ]
+    assert sum(changed) > len(changed) / 2
+
+
+@pytest.mark.parametrize("units", [4, None])
+def test_the_variables_of_another_learner_are_refused_and_nothing_changes(units, learned):
+    other = make_learner(units or 8)
+    if units is None:  # no memory for a running return: one variable less
+        other.reward_scaling = None
+    else:
+        other.begin_episodes(2)
+    before = [a.copy() for a in helpers.numbers(other)]
+    with pytest.raises(ValueError, match="of another learner"):
+        restore_learner(other, learner_variables(learned))
+    for a, b in zip(helpers.numbers(other), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_collector_that_can_not_start_anew_is_refused(learned, tmp_path):
+    class Data:
+        horizon, num_envs = 8, 2
+
+        def collect(self):
+            raise AssertionError
+
+    with pytest.raises(ValueError, match="method restart"):
+        ppo_tf.fit(learned, Data(), total_steps=16, checkpoints=ppo_tf.Checkpoints(tmp_path))
+
+
+@pytest.mark.parametrize(("name", "value"), [("every", -1), ("keep", 0)])
+def test_an_argument_out_of_range_is_an_error(name, value):
+    with pytest.raises(ValueError, match=rf"{name} must be .* Received: {name}={value}"):
+        ppo_tf.Checkpoints("unused", **{name: value})
+
+
+# ---- crashes and full disks
+
+KILLED_AT = textwrap.dedent(
+    """
+    import os, signal, sys
+    from pathlib import Path
+    from ppo_tf import files
+
+    path, at = Path(sys.argv[1]), int(sys.argv[2])
+    calls = 0
+
+    def deadly(function):
+        def call(*arguments, **options):
+            global calls
+            calls += 1
+            if calls == at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*arguments, **options)
+        return call
+
+    files.os.fsync, files.os.replace = deadly(os.fsync), deadly(os.replace)
+    files.write_atomically(path, b"new" * 1000)
+    """
+)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGKILL")
+@pytest.mark.parametrize(("at", "expected"), [(1, b"old"), (2, b"old"), (3, b"new" * 1000)])
+def test_a_kill_in_the_middle_of_writing_leaves_the_old_file_or_the_new_one(at, expected, tmp_path):
+    """Killed before the first sync, the rename, the folder's sync."""
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    process = subprocess.run([sys.executable, "-c", KILLED_AT, str(path), str(at)], check=False)
+    assert process.returncode == -9
+    assert path.read_bytes() == expected
+
+
+def test_what_a_crash_left_half_written_goes_with_the_next_checkpoint(tmp_path):
+    (tmp_path / ".step-000000000016.checkpoint-abc.unfinished").write_bytes(b"half")
+    checkpoints = saved(tmp_path, 32)
+    assert names(tmp_path) == [checkpoints.path(32).name]
+
+
+def test_an_error_while_writing_leaves_what_was_there(tmp_path, monkeypatch):
+    checkpoints = saved(tmp_path, 32)
+    before = checkpoints.path(32).read_bytes()
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("ppo_tf.files.os.fsync", full)
+    with pytest.raises(OSError) as caught:
+        checkpoints.save(64, ARRAYS, VALUES)
+    assert str(caught.value) == (
+        f"cannot write the checkpoint {checkpoints.path(64)}: No space left on device"
+    )
+    assert names(tmp_path) == [checkpoints.path(32).name]
+    assert checkpoints.path(32).read_bytes() == before
+
+
+def test_a_file_is_replaced_as_a_whole(tmp_path):
+    write_atomically(tmp_path / "file", b"one")
+    write_atomically(tmp_path / "file", b"two")
+    assert (tmp_path / "file").read_bytes() == b"two"
+    assert names(tmp_path) == ["file"]

@@ -1,0 +1,128 @@
+"""A run that was interrupted and goes on equals one that was not, bit for bit."""
+
+import csv
+
+import environments
+import helpers
+import keras
+import numpy as np
+import pytest
+from gymnasium.vector import AutoresetMode
+
+import ppo_tf
+
+environments.register()
+
+HORIZON, NUM_ENVS = 8, 4
+BATCH = HORIZON * NUM_ENVS
+EVERY = 2 * BATCH
+
+
+class Interrupt(keras.callbacks.Callback):
+    """Ends the run with an exception after an iteration."""
+
+    def __init__(self, iteration):
+        super().__init__()
+        self._iteration = iteration
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == self._iteration:
+            raise KeyboardInterrupt
+
+
+def make(env_id, *, cell=None, seed=3, **kwargs):
+    """A learner with everything that carries something on, and its environments."""
+    envs = ppo_tf.make_envs(env_id, NUM_ENVS, seed=seed, **kwargs)
+    learner = ppo_tf.Learner(
+        helpers.make_policy(envs, cell=cell),
+        helpers.make_critic(envs, cell=cell),
+        ppo_tf.default_optimizer(
+            keras.optimizers.schedules.PolynomialDecay(1e-2, decay_steps=64, end_learning_rate=0)
+        ),
+        loss=ppo_tf.Sum([ppo_tf.KLPenalty(1.0, target=0.01), ppo_tf.EntropyBonus(0.01)]),
+        reward_scaling=ppo_tf.RewardScaling(),
+        epochs=2,
+        minibatch_size=16,
+        sequence_length=4,
+        jit_compile=False,
+        seed=seed,
+    )
+    return learner, envs
+
+
+def train(folder, iterations, *callbacks, **kwargs):
+    """Trains in a folder, from its newest checkpoint if there is one: (learner, history)."""
+    learner, envs = make(**kwargs)
+    history = ppo_tf.fit(
+        learner,
+        envs,
+        total_steps=iterations * BATCH,
+        horizon=HORIZON,
+        callbacks=[ppo_tf.MetricsCSV(folder / "metrics.csv"), *callbacks],
+        checkpoints=ppo_tf.Checkpoints(folder / "checkpoints", every=EVERY),
+    )
+    envs.close()
+    return learner, history
+
+
+def rows(folder):
+    """metrics.csv without what a clock measured."""
+    with open(folder / "metrics.csv", newline="") as file:
+        return [
+            {name: value for name, value in row.items() if not name.startswith("time/")}
+            for row in csv.DictReader(file)
+        ]
+
+
+def files(folder):
+    return sorted(path.name for path in (folder / "checkpoints").iterdir())
+
+
+def assert_equal_runs(one, other):
+    """One and the other are (learner, folder)."""
+    for a, b in zip(helpers.numbers(one[0]), helpers.numbers(other[0]), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert one[0].updates == other[0].updates
+    assert rows(one[1]) == rows(other[1])
+    assert files(one[1]) == files(other[1])
+
+
+CASES = {
+    "sync": {"env_id": "CartPole-v1", "backend": "sync"},
+    "next step": {
+        "env_id": "CartPole-v1",
+        "backend": "sync",
+        "autoreset_mode": AutoresetMode.NEXT_STEP,
+    },
+    "disabled": {
+        "env_id": "CartPole-v1",
+        "backend": "sync",
+        "autoreset_mode": AutoresetMode.DISABLED,
+    },
+    "vector class": {"env_id": "CartPole-v1", "backend": "vector"},
+    "async": {"env_id": "Pendulum-v1", "backend": "async"},
+    "envpool": {"env_id": "CartPole-v1", "backend": "envpool"},
+    "a memory": {"env_id": "CartPole-v1", "backend": "sync", "cell": "lstm"},
+    "drawn from the environment's own stream": {"env_id": "FrozenLake-v1", "backend": "sync"},
+    "masks": {"env_id": "Taxi-v4", "backend": "sync"},
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_resumed_run_equals_the_uninterrupted_one(name, tmp_path):
+    kwargs = CASES[name]
+    if kwargs.get("backend") == "envpool":
+        pytest.importorskip("envpool")
+    for folder in ("whole", "parts"):
+        (tmp_path / folder).mkdir()
+    whole, _ = train(tmp_path / "whole", 7, **kwargs)
+    parts = None
+    # After the checkpoint of iteration 4; before any checkpoint of the second go; at the end.
+    for last, iteration in (7, 4), (7, 4), (7, None):
+        callbacks = [] if iteration is None else [Interrupt(iteration)]
+        try:
+            parts, _ = train(tmp_path / "parts", last, *callbacks, **kwargs)
+        except KeyboardInterrupt:
+            assert len(rows(tmp_path / "parts")) == 5
+    assert_equal_runs((whole, tmp_path / "whole"), (parts, tmp_path / "parts"))
+    assert [row["iteration"] for row in rows(tmp_path / "whole")] == list("0123456")
