@@ -20,7 +20,6 @@ import csv
 import json
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -33,7 +32,7 @@ from sweeping.search import Search, import_optuna
 from sweeping.settings import parse, text
 from sweeping.tables import best_settings, csv_rows, digits_of, summary
 
-RESUME = False  # until examples/train.py knows --resume; then what depends on it can go
+from ppo_tf.runs import RESULT, is_new, lock_folder, write_json
 
 ENV = flags.DEFINE_string("env", None, "Gymnasium id of the environment. Required, to begin.")
 SEEDS = flags.DEFINE_integer("seeds", None, "Seeds per setting: 0 to SEEDS - 1. (default: 1)")
@@ -118,7 +117,7 @@ def check_folder(folder, before, asked):
         ValueError: it is neither new nor empty nor of this sweep.
     """
     if not before:
-        if folder.exists() and any(folder.iterdir()):
+        if not is_new(folder):
             raise ValueError(f"sweepdir must be new, empty or of a sweep. Received: {folder}")
         return
     more = "trials" if "search" in asked else "seeds"
@@ -140,14 +139,12 @@ def training_flags(settings, asked):
 def start(run, asked, threads):
     """Starts the run's process in the background."""
     arguments = [*training_flags(run.settings, asked), f"--seed={run.seed}"]
-    arguments += [f"--logdir={run.folder}", *(["--resume=auto"] if RESUME else [])]
-    if not RESUME:
-        shutil.rmtree(run.folder, ignore_errors=True)  # what an interrupted run left
+    arguments += [f"--logdir={run.folder}", "--resume=auto"]  # goes on, if there is a checkpoint
     names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
     # What the user has set goes before; unbuffered, the output stands in the order it was made in.
     environment = dict.fromkeys(names, str(threads)) | os.environ | {"PYTHONUNBUFFERED": "1"}
     script = asked.get("script") or str(TRAIN)
-    with open(run.output, "a" if RESUME else "w") as output:
+    with open(run.output, "w") as output:
         run.process = subprocess.Popen(
             [sys.executable, script, *arguments],
             stdin=subprocess.DEVNULL,
@@ -171,10 +168,12 @@ def send(run, number):
 def settle(run, interrupted):
     """Sets what became of a run whose process has ended."""
     code = run.process.returncode
-    if (code == 0 or interrupted) and (run.folder / "evaluation.json").exists():
+    if (code == 0 or interrupted) and (run.folder / RESULT).exists():
         run.status = "finished"  # its last file
+    elif interrupted and run.status != "pruned":
+        run.status = "interrupted"
     elif run.status != "pruned":
-        run.status = "interrupted" if interrupted else "failed"
+        run.status = "failed"
         run.error = f"ended by signal {-code}" if code < 0 else run.last_error()
 
 
@@ -249,7 +248,7 @@ def write_results(folder, asked, runs):
     results = summary(runs, asked["seeds"])
     best = best_settings(runs)
     if best is not None:
-        (folder / "best.json").write_text(json.dumps(best, indent=2) + "\n")
+        write_json(folder / "best.json", best)
         script = asked.get("script") or str(Path(sys.argv[0]).with_name(TRAIN.name))
         command = shlex.join(["python", script, *training_flags(best, asked)])
         results += f"\n\nThe best setting:\n\n    {command}"
@@ -265,7 +264,7 @@ def show_end(run):
         digits = digits_of(mean)
         print(f"{run.label}: return {mean:.{digits}f} +- {std:.{digits}f}", flush=True)
     else:
-        print(f"{run.label}: {run.status}, {run.error}", flush=True)
+        print(f"{run.label}: {', '.join(filter(None, [run.status, run.error]))}", flush=True)
 
 
 def main(argv):
@@ -288,7 +287,8 @@ def main(argv):
             source = Grid(folder, asked.get("grid", {}), asked["seeds"])
             jobs = min(jobs, len(source.runs()))
         folder.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(asked, indent=2) + "\n")
+        lock = lock_folder(folder, "sweepdir")
+        write_json(file, asked)
         if "search" in asked:
             options = {name: asked[name] for name in ("seeds", "trials", "prune")}
             source = Search(folder, asked["search"], **options)
@@ -306,7 +306,8 @@ def main(argv):
         write_results(folder, asked, source.runs())
         show_end(run)
 
-    run_all(source, asked, jobs, threads, signals, on_end)
+    with lock:
+        run_all(source, asked, jobs, threads, signals, on_end)
     if runs := source.runs():
         print(f"\n{write_results(folder, asked, runs)}\n\nresults: {folder / 'results.csv'}")
     if signals:

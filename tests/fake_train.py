@@ -15,7 +15,7 @@ from pathlib import Path
 
 given = dict(word.removeprefix("--").split("=", 1) for word in sys.argv[1:])
 folder = Path(given["logdir"])
-folder.mkdir()  # as the true command, it wants a new folder
+folder.mkdir(exist_ok=given["resume"] == "auto")
 with open("starts.txt", "a") as starts:
     print(folder.name, os.getpid(), file=starts)
 rate, seed = float(given.get("learning_rate", 1e-3)), int(given["seed"])

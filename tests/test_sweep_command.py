@@ -104,6 +104,7 @@ def test_a_grid_is_the_product_of_its_values_with_every_seed(grid):
         "horizon": "8",
         "seed": "1",
         "logdir": f"s/{name}",
+        "resume": "auto",
     }
 
 
@@ -190,6 +191,8 @@ def test_ctrl_c_ends_the_runs_and_says_how_to_go_on(tmp_path):
     process = start(tmp_path, ONE, "--seeds=3", "--jobs=2", "--sweepdir=s", "--", "--hang=seed1")
     metrics = tmp_path / "s" / "seed1" / "metrics.csv"
     wait_for(lambda: metrics.exists() and (tmp_path / "s/seed2/evaluation.json").exists(), process)
+    code, _, refused = sweep(tmp_path, "--sweepdir=s")
+    assert code == 2 and "Another" in refused and "sweepdir=s" in refused
     process.send_signal(signal.SIGINT)
     _, err = end(process)
     assert process.returncode == 130
@@ -330,6 +333,7 @@ BAD_INPUT = {
     "a setting twice": ([ONE, "--grid=gamma=0.9", "--grid=gamma=1"], ["gamma", "twice"]),
     "no whole number": ([ONE, "--grid=epochs=1,2.5"], ["epochs", "whole number", "'2.5'"]),
     "no number": ([ONE, "--grid=gamma=high"], ["gamma", "number", "'high'"]),
+    "no such choice": ([ONE, "--grid=estimator=gae,td"], ["estimator", "n_step", "'td'"]),
     "no truth value": ([ONE, "--grid=baseline=1"], ["baseline", "true or false"]),
     "a range in a grid": ([ONE, "--grid=gamma=0.9..1"], ["gamma", "'0.9..1'"]),
     "a range backwards": ([ONE, "--search=gamma=1..0.9"], ["gamma", "low end"]),

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ppo_tf.runs import CONFIG, RESULT
 from sweeping.settings import describe, text
 
 
@@ -37,7 +38,7 @@ class Run:
     process: Any = field(default=None, repr=False)
 
     def __post_init__(self):
-        if (self.folder / "evaluation.json").exists():
+        if (self.folder / RESULT).exists():
             self.status = "finished"
 
     @property
@@ -48,7 +49,7 @@ class Run:
     @functools.cached_property
     def evaluation(self):
         """Mean and standard deviation of the final deterministic evaluation's returns."""
-        results = json.loads((self.folder / "evaluation.json").read_text())["deterministic"]
+        results = json.loads((self.folder / RESULT).read_text())["deterministic"]
         return results["mean_return"], results["std_return"]
 
     def metrics(self, *names):
@@ -65,8 +66,8 @@ class Run:
     def total_steps(self):
         """What the run resolved --total_steps to; None before it has said so."""
         try:
-            config = json.loads((self.folder / "config.json").read_text())
-        except (FileNotFoundError, json.JSONDecodeError):  # not yet, or being written
+            config = json.loads((self.folder / CONFIG).read_text())
+        except FileNotFoundError:
             return None
         return config["settings"]["total_steps"]["value"]
 

@@ -8,7 +8,7 @@ import difflib
 import math
 import re
 
-from ppo_tf.presets import DEFAULTS
+from ppo_tf.presets import CHOICES, DEFAULTS
 
 RANGE = re.compile(r"(\S+?)\.\.(\S+?)(\s+log)?")
 
@@ -69,6 +69,8 @@ def _value(name, word):
         return None
     if isinstance(default, int | float | None):
         return _number(int if isinstance(default, int) else float, word)
+    if word not in CHOICES.get(name, [word]):
+        raise ValueError(f"must be one of {', '.join(CHOICES[name])}, not {word!r}")
     return word
 
 
