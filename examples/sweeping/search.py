@@ -1,0 +1,167 @@
+"""The runs of a search with Optuna."""
+
+import collections
+import math
+import statistics
+
+import numpy as np
+
+from sweeping.runs import Run, folder_name
+from sweeping.settings import describe
+
+LOOKS = 10  # a run is looked at each time another tenth of its steps is done
+
+
+class Search:
+    """Optuna's trials: a TPE sampler chooses settings, a median pruner stops what falls behind.
+
+    A trial runs its seeds one after the other; its value is the mean of their final deterministic
+    evaluations. What the pruner compares is the training return of the same seed at the same tenth
+    of the steps. The study is a file in the sweep's folder, study.journal. Methods as of a Grid.
+
+    Sources: Bergstra et al. 2011, "Algorithms for Hyper-Parameter Optimization"; Golovin et al.
+    2017, "Google Vizier: A Service for Black-Box Optimization", section 3.2.2.
+
+    Raises:
+        ImportError: Optuna is not installed.
+    """
+
+    def __init__(self, folder, space, seeds, trials, prune):
+        self._optuna = import_optuna()
+        self._folder, self._seeds, self._trials = folder, seeds, trials
+        distributions = self._optuna.distributions
+        self._space = {}
+        for name, values in space.items():
+            if isinstance(values, list):
+                self._space[name] = distributions.CategoricalDistribution(values)
+            elif isinstance(values["low"], int):
+                self._space[name] = distributions.IntDistribution(**values)
+            else:
+                self._space[name] = distributions.FloatDistribution(**values)
+        storages, pruners = self._optuna.storages, self._optuna.pruners
+        journal = storages.journal.JournalFileBackend(str(folder / "study.journal"))
+        self._study = self._optuna.create_study(
+            study_name="sweep",
+            storage=storages.JournalStorage(journal),
+            direction="maximize",
+            # Not before a fifth of the first seed: the first returns say little.
+            pruner=pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=LOOKS // 5)
+            if prune
+            else pruners.NopPruner(),
+            load_if_exists=True,
+        )
+        self._open = {}  # Optuna's trials that are not told yet, by number
+        self._runs = []
+        self._waiting = collections.deque()
+        for trial in self._study.get_trials():
+            if trial.state.is_finished():
+                self._restore(trial)
+            else:
+                self._begin(self._optuna.trial.Trial(self._study, trial._trial_id))
+
+    def _restore(self, trial):
+        """The runs of a trial that ended in an earlier session."""
+        for seed in range(self._seeds):
+            run = self._run(trial, seed)
+            if run.status != "finished":
+                pruned = trial.state == self._optuna.trial.TrialState.PRUNED
+                run.status = "pruned" if pruned else "failed"
+                run.error = "" if pruned else run.last_error()
+                break
+
+    def _begin(self, trial):
+        self._open[trial.number] = trial
+        self._waiting.append(self._run(trial, 0))
+
+    def _run(self, trial, seed):
+        settings = {name: _round(value) for name, value in trial.params.items()}
+        name = folder_name(settings, prefix=[f"trial{trial.number:03}"])
+        label = f"trial {trial.number} {describe(settings | {'seed': seed})}"
+        folder = self._folder / f"{name}-seed{seed}"
+        run = Run(label, name, settings, seed, folder, trial.number)
+        self._runs.append(run)
+        return run
+
+    def next(self):
+        """A further seed of a trial, or the first of a new one; None if there is none now."""
+        while True:
+            if not self._waiting and len(self._study.trials) < self._trials:
+                self._begin(self._ask())
+            if not self._waiting:
+                return None
+            run = self._waiting.popleft()
+            if run.status != "finished":
+                return run
+            self.end(run)  # in an earlier session
+
+    def _ask(self):
+        # A sampler per trial, so that a search that was interrupted draws what it would have drawn.
+        seed = np.random.SeedSequence(len(self._study.trials)).generate_state(1)[0]
+        self._study.sampler = self._optuna.samplers.TPESampler(
+            n_startup_trials=min(10, self._trials // 2), seed=int(seed)
+        )
+        return self._study.ask(self._space)
+
+    def prune(self, run):
+        """Reports what is new in the run's metrics; whether the pruner gives the trial up."""
+        total_steps = run.total_steps()
+        if total_steps is None:
+            return False
+        trial = self._open[run.trial]
+        reported = self._study.get_trials(deepcopy=False)[run.trial].intermediate_values
+        points = run.metrics("rollout/steps", "rollout/episode_return")
+        points = [(steps, value) for steps, value in points if not math.isnan(value)]
+        for look in range(1, LOOKS):
+            share, step = look / LOOKS, run.seed * LOOKS + look
+            value = next((v for steps, v in points if steps >= share * total_steps), None)
+            if value is None:
+                return False
+            if step not in reported:
+                trial.report(value, step)
+                if trial.should_prune():
+                    run.error = f"return {value:.4g} after {share:.0%} of its steps"
+                    return True
+        return False
+
+    def end(self, run):
+        """Goes on with the trial's next seed, or tells Optuna what became of the trial."""
+        if run.status == "interrupted":
+            return  # the trial remains open for the next session
+        trial = self._open[run.trial]
+        if run.status == "finished":
+            pruned = self.prune(run)
+            if run.seed + 1 < self._seeds:
+                run = self._run(trial, run.seed + 1)
+                if not pruned:
+                    self._waiting.append(run)
+                    return
+                run.status = "pruned"
+        del self._open[run.trial]
+        if run.status == "finished":
+            returns = [r.evaluation[0] for r in self._runs if r.trial == run.trial]
+            self._study.tell(trial, statistics.fmean(returns))
+        else:
+            states = self._optuna.trial.TrialState
+            self._study.tell(trial, state=states.PRUNED if run.status == "pruned" else states.FAIL)
+
+    def runs(self):
+        """The runs of all trials so far."""
+        return sorted(self._runs, key=lambda run: (run.trial, run.seed))
+
+
+def import_optuna():
+    """Optuna with its log off; an error that names the extra if it is not installed."""
+    try:
+        import optuna
+        import optuna.storages.journal
+    except ImportError as error:
+        raise ImportError(
+            "--search needs the extra 'sweep': pip install 'ppo_tf[sweep]'"
+        ) from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
+
+
+def _round(value):
+    """Six significant digits, so that the setting can be typed; the sampler doesn't mind."""
+    return float(f"{value:.6g}") if isinstance(value, float) else value

@@ -1,0 +1,105 @@
+"""What a sweep found: a row per run for programs, a row per setting for people."""
+
+import io
+import math
+import statistics
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from sweeping.settings import text
+
+LEGEND = """\
+return: of the final deterministic evaluation, mean +- standard deviation (n - 1) over seeds;
+standard error: of that mean."""
+
+
+def csv_rows(runs):
+    """A dict per run; None where a run has no such number."""
+    rows = []
+    for run in runs:
+        mean, std = run.evaluation if run.status == "finished" else (None, None)
+        ended = run.status not in ("waiting", "running")
+        row = {} if run.trial is None else {"trial": run.trial}
+        row |= {name: text(value) for name, value in run.settings.items()}
+        row |= {"seed": run.seed, "status": run.status, "mean_return": mean, "std_return": std}
+        row["steps_per_second"] = run.steps_per_second if ended else None
+        row["seconds"] = run.seconds if ended else None
+        row["logdir"] = run.folder.name
+        rows.append(row)
+    return rows
+
+
+def ranked(runs):
+    """The runs as a list per setting; first those that finished all seeds, by their mean return."""
+    by_setting = {}
+    for run in runs:
+        by_setting.setdefault(run.group, []).append(run)
+
+    def rank(group):
+        returns = returns_of(group)
+        return len(returns) < len(group), -statistics.fmean(returns) if returns else math.inf
+
+    return sorted(by_setting.values(), key=rank)
+
+
+def returns_of(group):
+    """Mean return of every run that finished."""
+    return [run.evaluation[0] for run in group if run.status == "finished"]
+
+
+def best_settings(runs):
+    """The setting with the best mean return; None if it is the only one or lacks a seed."""
+    best, *others = ranked(runs)
+    complete = all(run.status == "finished" for run in best)
+    return best[0].settings if others and complete else None
+
+
+def summary(runs, seeds):
+    """A Markdown table of the settings, best first, and a line per failure.
+
+    Args:
+        runs: of the sweep.
+        seeds: per setting, count.
+    """
+    groups = ranked(runs)
+    digits = min((digits_of(value) for group in groups for value in returns_of(group)), default=0)
+    trials = runs[0].trial is not None
+    table = Table(box=box.MARKDOWN)
+    for name in [*(["trial"] if trials else []), *runs[0].settings]:
+        table.add_column(name)
+    for name in ("return", "standard error", "seeds", "steps/s"):
+        table.add_column(name, justify="right")
+    for group in groups:
+        names = [str(group[0].trial)] if trials else []
+        names += map(text, group[0].settings.values())
+        table.add_row(*names, *_cells(group, seeds, digits))
+    console = Console(file=io.StringIO(), width=1000, markup=False, emoji=False, highlight=False)
+    console.print(table)
+    paragraphs = [console.file.getvalue().strip(), LEGEND]
+    if failed := [f"- {r.folder.name}: {r.error}" for r in runs if r.status == "failed"]:
+        paragraphs.append("\n".join(["Failed:", "", *failed]))
+    return "\n\n".join(paragraphs)
+
+
+def digits_of(value):
+    """After the point: returns of a few units need more than those of hundreds."""
+    return 1 if abs(value) >= 10 else 3
+
+
+def _cells(group, seeds, digits):
+    """What a setting's row says: return, standard error, seeds, steps/s."""
+    returns, error = returns_of(group), ""
+    mean = f"{statistics.fmean(returns):.{digits}f}" if returns else ""
+    if len(returns) > 1:
+        std = statistics.stdev(returns)
+        mean += f" +- {std:.{digits}f}"
+        error = f"{std / math.sqrt(len(returns)):.{digits}f}"
+    count = f"{len(returns)}" if len(returns) == seeds else f"{len(returns)} of {seeds}"
+    ends = [run.status for run in group if run.status in ("failed", "pruned", "interrupted")]
+    if ends:
+        count += f" ({', '.join(sorted(set(ends)))})"
+    speeds = [run.steps_per_second for run in group if run.status == "finished"]
+    speeds = [speed for speed in speeds if speed is not None]
+    return mean, error, count, f"{statistics.fmean(speeds):,.0f}" if speeds else ""
