@@ -8,15 +8,12 @@ default.
 
 import sys
 import textwrap
-import time
-from pathlib import Path
-from typing import NamedTuple
 
 from absl import app, flags, logging
 
 import ppo_tf
 from ppo_tf import runs
-from ppo_tf.presets import CHOICES, DEFAULTS, Setting, resolve
+from ppo_tf.presets import CHOICES, DEFAULTS
 
 ENV = flags.DEFINE_string(
     "env", None, "Gymnasium id of the environment, such as Pendulum-v1. Required."
@@ -81,6 +78,14 @@ SETTINGS = {
     "state_dependent_scale": (bool, "Whether that deviation is a function of the state."),
     "seed": (int, "Of everything random in the run."),
     "eval_episodes": (int, "Episodes of each evaluation at the end, count."),
+    "eval_every": (
+        int,
+        "Environment steps between evaluations of 10 episodes; LOGDIR/best_policy is the best "
+        "policy of them; 0: none.",
+    ),
+    "video_every": (int, "Environment steps between videos in LOGDIR/videos; 0: none."),
+    "track": (tuple, "Further logs, comma-separated: jsonl, wandb, mlflow."),
+    "project": (str, "Project of Weights & Biases or experiment of MLflow."),
     "jit": (bool, "Whether XLA compiles the update; none: unless there are images."),
 }
 DEFINE = {
@@ -109,74 +114,31 @@ def define_settings():
 define_settings()
 
 
-class Plan(NamedTuple):
-    """What to run, and where."""
-
-    env_id: str
-    settings: dict[str, Setting]
-    logdir: Path
-    policy_path: Path
-    resumed: dict | None = None  # the config of the run that goes on
-
-    @property
-    def finished(self):
-        """Whether the run has its result, and no more steps are asked for."""
-        if self.resumed is None or not (self.logdir / runs.RESULT).exists():
-            return False
-        return self.settings["total_steps"] == self.resumed["settings"]["total_steps"]
-
-
 def make_plan():
-    """A new run, or the one that --resume means."""
+    """Which run the flags ask for: a new one, or one to go on with."""
     given = {name: flags.FLAGS[name].value for name in DEFAULTS}
     if given["hidden_sizes"] is not None:
         given["hidden_sizes"] = _sizes(given["hidden_sizes"])
-    if given["critic_only"] is not None:
-        given["critic_only"] = tuple(given["critic_only"])
-    if RESUME.value and CONFIG.value:
-        raise ValueError(f"--resume has its own config. Received: --config={CONFIG.value}")
-    if RESUME.value and RESUME.value != "auto":
-        if LOGDIR.value:
-            raise ValueError(f"--resume is the folder. Received: --logdir={LOGDIR.value}")
-        return resume_plan(Path(RESUME.value), given)
-    config = runs.read_config(CONFIG.value) if CONFIG.value else {"env": None, "settings": {}}
-    env_id = ENV.value or config["env"]
-    if env_id is None:
-        raise ValueError("--env is required, for instance --env=Pendulum-v1.")
-    settings = resolve(env_id, given, {n: s.value for n, s in config["settings"].items()})
-    seed = settings["seed"].value
-    if RESUME.value == "auto":
-        if LOGDIR.value:
-            folder = Path(LOGDIR.value)
-            folder = None if runs.is_new(folder) else folder
-        else:
-            folder = runs.newest_unfinished(Path("runs"), env_id, seed)
-        if folder is not None:
-            return resume_plan(folder, given)
-    name = f"{env_id.replace('/', '-')}-seed{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
-    logdir = Path(LOGDIR.value or Path("runs") / name)
-    if not (RESUME.value == "auto" and runs.is_new(logdir)):
-        ppo_tf.check_new_folder(logdir, "logdir")
-    policy_path = ppo_tf.check_new_folder(EXPORT_DIR.value or logdir / "policy", "export_dir")
-    return Plan(env_id, settings, logdir, policy_path)
-
-
-def resume_plan(folder, given):
-    """The run in a folder, to go on."""
-    config = runs.read_config(folder, "resume")
-    env_id = config["env"]
-    runs.check_same_run(folder, config, ENV.value or env_id, given)
-    longer = {n: Setting(given[n], "flag") for n in runs.MAY_CHANGE if given[n] is not None}
-    policy_path = Path(EXPORT_DIR.value or config["export_dir"] or folder / "policy")
-    return Plan(env_id, {**config["settings"], **longer}, folder, policy_path, config)
+    for name in ("critic_only", "track"):
+        if given[name] is not None:
+            given[name] = tuple(given[name])
+    return runs.plan(
+        ENV.value,
+        given,
+        logdir=LOGDIR.value,
+        export_dir=EXPORT_DIR.value,
+        resume=RESUME.value,
+        config=CONFIG.value,
+    )
 
 
 class Run:
     """What is made before training starts; nothing is written until all of it stands."""
 
     def __init__(self, plan):
-        self.plan = plan
-        self.env_id, self.settings, self.logdir, self.policy_path, self.resumed = plan
+        self.env_id, self.settings = plan.env_id, plan.settings
+        self.logdir, self.export_dir = plan.logdir, plan.export_dir
+        self.policy_path, self.resumed = plan.policy_path, plan.resumed
         s = self.values = {name: setting.value for name, setting in self.settings.items()}
         if s["eval_episodes"] < 1:
             raise ValueError(f"eval_episodes must be at least 1. Received: {s['eval_episodes']}")
@@ -212,9 +174,10 @@ class Run:
             self.logdir.mkdir(parents=True, exist_ok=True)
             self.lock = runs.lock_folder(self.logdir)
         (self.logdir / runs.RESULT).unlink(missing_ok=True)
-        export_dir = EXPORT_DIR.value or (self.resumed or {}).get("export_dir")
-        config = runs.make_config(self.env_id, self.settings, self.engines, export_dir=export_dir)
-        self.write(runs.CONFIG, config)
+        self.write(
+            runs.CONFIG,
+            runs.make_config(self.env_id, self.settings, self.engines, export_dir=self.export_dir),
+        )
 
     def write(self, name, value):
         """Writes a JSON file into the log folder."""

@@ -50,6 +50,10 @@ DEFAULTS: dict[str, Any] = {
     "state_dependent_scale": False,
     "seed": 0,
     "eval_episodes": 100,
+    "eval_every": 0,
+    "video_every": 0,
+    "track": (),
+    "project": "ppo_tf",
     "jit": None,  # the learner's own choice
 }
 

@@ -1,27 +1,122 @@
-"""The folder of a training run: its config.json, who may write in it, which run to go on with."""
+"""The folder of a training run: its config.json, who may write in it, which run to go on with.
+
+Nothing here waits for TensorFlow.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
+import time
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import filelock
 
 from ppo_tf.files import write_atomically
-from ppo_tf.presets import DEFAULTS, Setting
+from ppo_tf.folders import check_new_folder
+from ppo_tf.presets import DEFAULTS, Setting, resolve
 
 CONFIG = "config.json"
 RESULT = "evaluation.json"  # a run that has it is finished
 LOCK = ".lock"
 
-# Settings that may be others when a run goes on: they say how long, not what is learned how.
-MAY_CHANGE = ("total_steps", "eval_episodes")
+# Settings that may be others when a run goes on: how long it is, and how it is watched.
+MAY_CHANGE = ("total_steps", "eval_episodes", "eval_every", "video_every", "track", "project")
 
 _PACKAGES = ("ppo_tf", "tensorflow", "keras", "tensorflow-probability", "gymnasium", "numpy")
+
+
+class Plan(NamedTuple):
+    """What to run, and where.
+
+    Attributes:
+        env_id: of the environment.
+        settings: every setting by name.
+        logdir: folder of the run's files.
+        export_dir: folder of the exported policy as it was asked for, or None.
+        resumed: config of the run that goes on, as `read_config` gives it; None: a new run.
+    """
+
+    env_id: str
+    settings: dict[str, Setting]
+    logdir: Path
+    export_dir: str | None
+    resumed: dict[str, Any] | None = None
+
+    @property
+    def policy_path(self) -> Path:
+        """Folder of the exported policy."""
+        return Path(self.export_dir or self.logdir / "policy")
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has its result, and no other number of steps is asked for."""
+        if self.resumed is None or not (self.logdir / RESULT).exists():
+            return False
+        return self.settings["total_steps"].value == self.resumed["settings"]["total_steps"].value
+
+
+def plan(
+    env_id: str | None,
+    given: dict[str, Any],
+    *,
+    logdir: str | None = None,
+    export_dir: str | None = None,
+    resume: str | None = None,
+    config: str | None = None,
+) -> Plan:
+    """Which run is asked for: a new one, or one to go on with. Nothing is written.
+
+    Args:
+        env_id: of the environment; None: that of the config, or of the run that goes on.
+        given: settings asked for, by name; None counts as not given.
+        logdir: folder of the run's files, by default runs/ENV-seedSEED-TIME.
+        export_dir: folder of the exported policy, by default policy in logdir.
+        resume: folder of a run to go on with. "auto": logdir if a run is there, or, without
+            logdir, the newest unfinished run of the environment and seed in runs, if there is one.
+        config: a run's config.json, whose settings count unless others are given.
+
+    Raises:
+        ValueError: arguments that do not go together, no environment, a folder that is no run's,
+            or a run that can't go on as it is asked to.
+        FileExistsError, NotADirectoryError, PermissionError: logdir or export_dir, see
+            `check_new_folder`.
+    """
+    if resume and config:
+        raise ValueError(f"resume has a config of its own. Received: config={config}")
+    if resume and resume != "auto":
+        if logdir:
+            raise ValueError(f"resume is the folder of the run. Received: logdir={logdir}")
+        return _resumed(Path(resume), env_id, given, export_dir)
+    before = read_config(config) if config else {"env": None, "settings": {}}
+    env_id = env_id or before["env"]
+    if env_id is None:
+        raise ValueError("--env is required, for instance --env=Pendulum-v1.")
+    settings = resolve(env_id, given, {n: s.value for n, s in before["settings"].items()})
+    seed = settings["seed"].value
+    if resume == "auto":
+        folder = Path(logdir) if logdir else newest_unfinished(Path("runs"), env_id, seed)
+        if folder is not None and not is_new(folder):
+            return _resumed(folder, env_id, given, export_dir)
+    name = f"{env_id.replace('/', '-')}-seed{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+    path = Path(logdir or Path("runs") / name)
+    if resume is None or not is_new(path):
+        check_new_folder(path, "logdir")
+    new = Plan(env_id, settings, path, export_dir)
+    check_new_folder(new.policy_path, "export_dir")
+    return new
+
+
+def _resumed(folder: Path, env_id: str | None, given: dict[str, Any], export_dir) -> Plan:
+    """The run in a folder, to go on."""
+    config = read_config(folder, "resume")
+    check_same_run(folder, config, env_id or config["env"], given)
+    changed = {n: Setting(given[n], "flag") for n in MAY_CHANGE if given[n] is not None}
+    settings = {**config["settings"], **changed}
+    return Plan(config["env"], settings, folder, export_dir or config["export_dir"], config)
 
 
 def versions() -> dict[str, str]:
@@ -116,7 +211,7 @@ def check_same_run(
     ]
     if others:
         raise ValueError(
-            f"{folder} goes on with its own settings; only {' and '.join(MAY_CHANGE)} may change. "
+            f"{folder} goes on with its own settings; only {', '.join(MAY_CHANGE)} may change. "
             f"Received: {', '.join(others)}"
         )
 
