@@ -296,8 +296,8 @@ def main(argv):
         print(f"error: {error}", file=sys.stderr)
         return 2
     threads = max(1, cores() // jobs)
-    what = f"{asked['trials']} trials" if "search" in asked else f"{len(source.runs())} runs"
-    print(f"{folder}: {what}, {jobs} at a time, threads each: {threads}", flush=True)
+    what = f"trials: {asked['trials']}" if "search" in asked else f"runs: {len(source.runs())}"
+    print(f"{folder}: {what}, at a time: {jobs}, threads each: {threads}", flush=True)
     if before:
         finished = sum(run.status == "finished" for run in source.runs())
         print(f"runs finished before: {finished}", flush=True)

@@ -199,7 +199,7 @@ def test_ctrl_c_ends_the_runs_and_says_how_to_go_on(tmp_path):
     assert alive(tmp_path) == []
     assert re.fullmatch(r"interrupted; to go on: python \S+sweep.py --sweepdir=s\n", err)
     assert [r["status"] for r in rows(tmp_path / "s")] == ["finished", "interrupted", "finished"]
-    assert table(tmp_path / "s")[1][2] == "2 of 3 (interrupted)"
+    assert "2 of 3 (interrupted)" in table(tmp_path / "s")[1]
 
 
 # ---- searches

@@ -10,9 +10,7 @@ from rich.table import Table
 
 from sweeping.settings import text
 
-LEGEND = """\
-return: of the final deterministic evaluation, mean +- standard deviation (n - 1) over seeds;
-standard error: of that mean."""
+LEGEND = "return: final deterministic evaluation, mean +- standard deviation (n - 1) over seeds"
 
 
 def csv_rows(runs):
@@ -66,15 +64,17 @@ def summary(runs, seeds):
     groups = ranked(runs)
     digits = min((digits_of(value) for group in groups for value in returns_of(group)), default=0)
     trials = runs[0].trial is not None
+    rows = [_cells(group, seeds, digits) for group in groups]
+    columns = [name for name in rows[0] if any(row[name] for row in rows)]
     table = Table(box=box.MARKDOWN)
     for name in [*(["trial"] if trials else []), *runs[0].settings]:
         table.add_column(name)
-    for name in ("return", "standard error", "seeds", "steps/s"):
+    for name in columns:
         table.add_column(name, justify="right")
-    for group in groups:
+    for group, row in zip(groups, rows, strict=True):
         names = [str(group[0].trial)] if trials else []
         names += map(text, group[0].settings.values())
-        table.add_row(*names, *_cells(group, seeds, digits))
+        table.add_row(*names, *(row[name] for name in columns))
     console = Console(file=io.StringIO(), width=1000, markup=False, emoji=False, highlight=False)
     console.print(table)
     paragraphs = [console.file.getvalue().strip(), LEGEND]
@@ -89,7 +89,7 @@ def digits_of(value):
 
 
 def _cells(group, seeds, digits):
-    """What a setting's row says: return, standard error, seeds, steps/s."""
+    """What a setting's row says, by column; empty where there is no such number."""
     returns, error = returns_of(group), ""
     mean = f"{statistics.fmean(returns):.{digits}f}" if returns else ""
     if len(returns) > 1:
@@ -102,4 +102,5 @@ def _cells(group, seeds, digits):
         count += f" ({', '.join(sorted(set(ends)))})"
     speeds = [run.steps_per_second for run in group if run.status == "finished"]
     speeds = [speed for speed in speeds if speed is not None]
-    return mean, error, count, f"{statistics.fmean(speeds):,.0f}" if speeds else ""
+    speed = f"{statistics.fmean(speeds):,.0f}" if speeds else ""
+    return {"return": mean, "standard error": error, "seeds": count, "steps/s": speed}
