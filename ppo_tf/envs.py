@@ -15,12 +15,10 @@ from gymnasium.vector import AutoresetMode
 from ppo_tf import ops
 from ppo_tf.atari import AtariEnvs, is_atari
 from ppo_tf.envpool_envs import EnvPoolEnvs, has_plain_spaces
+from ppo_tf.extras import extra_of_entry_point, is_atari_id
 from ppo_tf.mask_observation import MASK_KEY, MaskObservation, has_mask
 
 BACKENDS = ("auto", "sync", "async", "vector", "envpool")
-
-# Packages of an environment's entry point, and the extra of ppo_tf that brings what they need.
-_EXTRAS = {"mujoco": "mujoco", "box2d": "box2d", "ale_py": "atari"}
 
 # From so many environments on a batch at once is faster than one after the other; measured on 2
 # cores, see BUILD_NOTES.md. MuJoCo's steps are long enough to fill EnvPool's threads with fewer.
@@ -187,7 +185,7 @@ def environment_seeds(seed: int, count: int, *path: int | str) -> list[int]:
 
 def _find_spec(env_id: str) -> gymnasium.envs.registration.EnvSpec:
     module, _, name = env_id.rpartition(":")
-    if not module and (name.startswith("ALE/") or "NoFrameskip-v" in name):
+    if not module and is_atari_id(name):
         module = "ale_py"  # registers its games when imported
     try:
         if module:
@@ -209,12 +207,11 @@ def _near_names(env_id: str) -> list[str]:
 
 
 def _missing_package(env_id, spec, kwargs, error) -> str:
-    parts = str(spec.entry_point).replace(":", ".").split(".")
-    extras = [_EXTRAS[part] for part in parts if part in _EXTRAS]
+    extra = extra_of_entry_point(spec.entry_point)
     if "pygame" in str(error) and kwargs.get("render_mode"):
-        extras = ["render"]
-    if extras:
-        return f"{env_id} needs the extra {_install(extras[0])}"
+        extra = "render"
+    if extra is not None:
+        return f"{env_id} needs the extra {_install(extra)}"
     return f"{env_id} needs a package that is not installed: {error}"
 
 

@@ -16,6 +16,7 @@ FLOORS = {
     "ops": 0.5,  # uses the aliases of types
     "spaces": 0.5,
     "initialization": 0.5,
+    "extras": 0.5,
     "batch": 1,
     "cells": 1,
     "estimators": 1,
@@ -53,6 +54,7 @@ FLOORS = {
     "settings": 4,  # names every component there is
     "video": 4.5,  # evaluates
     "training": 5,
+    "__main__": 6,
 }
 ROOT = Path(ppo_tf.__file__).parent
 MODULES = sorted(p.stem for p in ROOT.glob("*.py") if p.stem != "__init__")
