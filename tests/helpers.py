@@ -2,6 +2,8 @@
 
 import functools
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -161,3 +163,46 @@ def load_example(name, monkeypatch):
             return end.code
 
     return module, run
+
+
+LOADER = """
+import sys
+sys.modules["ppo_tf"] = sys.modules["tensorflow_probability"] = sys.modules["keras"] = None
+import numpy as np, pathlib, tensorflow as tf
+for path in pathlib.Path(sys.argv[1]).glob("*.npz"):
+    signatures = dict(tf.saved_model.load(str(path.with_suffix(""))).signatures)
+    given = {**np.load(path), "seed": np.array([1, 2], np.int32)}
+    if initial_state := signatures.pop("initial_state", None):
+        state = initial_state(batch_size=tf.constant(5))
+        given |= {name: x.numpy() + 0.1 for name, x in state.items()}
+    out = {}
+    for name, signature in signatures.items():
+        wanted = signature.structured_input_signature[1]
+        results = signature(**{k: tf.constant(given[k]) for k in wanted})
+        out |= {f"{name}:{k}": x.numpy() for k, x in results.items()}
+    with open(path.with_suffix(".out"), "wb") as file:
+        np.savez(file, **out)
+"""
+
+
+def act_elsewhere(learners, folder):
+    """Exports policies and critics, and runs all in one process without ppo_tf, TFP and Keras.
+
+    Args:
+        learners: {name: (environment, learner)}.
+        folder: to write into.
+
+    Returns:
+        {name: {"signature:result": array}}, results for `observe(space, (5,))`, seed (1, 2) and, of
+        a memory, a state of 0.1.
+    """
+    for name, (envs, learner) in learners.items():
+        ppo_tf.export_policy(learner.policy, folder / name, critic=learner.critic)
+        observations = observe(envs.single_observation_space, (5,))
+        leaves = observations if isinstance(observations, dict) else {"": observations}
+        np.savez(
+            folder / f"{name}.npz",
+            **{ppo_tf.argument_name(path): leaf for path, leaf in leaves.items()},
+        )
+    subprocess.run([sys.executable, "-c", LOADER, str(folder)], check=True, timeout=500)
+    return {name: dict(np.load(folder / f"{name}.out")) for name in learners}

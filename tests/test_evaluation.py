@@ -195,8 +195,9 @@ runpy.run_path(sys.argv[1], run_name="__main__")
 """
 
 
-@pytest.mark.parametrize("cell", [None, "gru"])
-@pytest.mark.parametrize("env_id", [environments.NESTED_COUNTING, "Taxi-v4"])
+@pytest.mark.parametrize(
+    ("env_id", "cell"), [(environments.NESTED_COUNTING, "gru"), ("Taxi-v4", None)]
+)
 def test_the_evaluation_command_runs_what_was_exported(env_id, cell, tmp_path):
     """Dict observations and actions, masks and a memory, through SavedModel and back."""
     policy = helpers.make_policy(ppo_tf.make_envs(env_id, 1), cell=cell)

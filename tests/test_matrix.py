@@ -8,8 +8,6 @@ without ppo_tf and TFP. `test_conformance.py` holds the same cases of one part e
 
 import itertools
 import random
-import subprocess
-import sys
 
 import helpers
 import keras
@@ -20,7 +18,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tu
 
 import ppo_tf
 from ppo_tf import spaces
-from ppo_tf.export import argument_name, result_name
+from ppo_tf.export import result_name
 from ppo_tf.masks import segment_sizes
 
 PAIR = Box(-2.0, 2.0, (2,))
@@ -41,14 +39,13 @@ OBSERVATIONS = {
     "discrete": Discrete(4, start=2),
     "image_first": Box(0, 255, (3, 8, 8), np.uint8),
     "nested": helpers.NESTED,
-    "privileged": Dict(seen=helpers.box(2), secret=helpers.box(2)),
-    "goal": Dict(
+    "goal": Dict(  # the actor does not see what is achieved, the critic does
         observation=helpers.box(2), achieved_goal=helpers.box(1), desired_goal=helpers.box(1)
     ),
     "tuple": Tuple((MultiDiscrete([2, 3]), MultiBinary(2), Box(0, 9, (2,), np.int32))),
     "masked": None,  # depends on the action
 }
-NETWORKS = ("mlp", "shared", "lstm", "gru")
+NETWORKS = ("mlp", "shared", "lstm")  # other cells: `test_recurrent.py`
 ESTIMATORS = {"reward_to_go": ppo_tf.RewardToGo, "n_step": ppo_tf.NStep, "gae": ppo_tf.GAE}
 LOSSES = {
     "clip": lambda: ppo_tf.Sum([ppo_tf.Clip(), ppo_tf.EntropyBonus(0.01)]),
@@ -64,11 +61,14 @@ def possible(case):
     if observation == "masked" and action not in MASKABLE:
         return False
     # A trunk that both share can't see what only one may.
-    return not (observation == "privileged" and network == "shared")
+    return not (observation == "goal" and network == "shared")
 
 
 def cover():
-    """Cases in which every possible pair of two parts' values occurs; greedy, so not the fewest."""
+    """Cases in which every possible pair of two parts' values occurs; greedy, so not the fewest.
+
+    Among equals it takes a case without a memory, which is traced in half the time.
+    """
     everything = [case for case in itertools.product(*PARTS) if possible(case)]
     random.Random(0).shuffle(everything)
 
@@ -77,7 +77,7 @@ def cover():
 
     missing, chosen = set().union(*map(pairs, everything)), []
     while missing:
-        best = max(everything, key=lambda case: len(pairs(case) & missing))
+        best = max(everything, key=lambda case: (len(pairs(case) & missing), case[2] != "lstm"))
         chosen.append(best)
         missing -= pairs(best)
     return chosen
@@ -108,7 +108,7 @@ def environments(case):
 def make_learner(case):
     action, observation, network, estimator, loss = case
     envs, continuous = environments(case), ACTIONS[action][1]
-    hidden = {"exclude": ["secret"]} if observation == "privileged" else {}
+    hidden = {"exclude": ["achieved_goal"]} if observation == "goal" else {}
     if network == "shared":
         spec = ppo_tf.action_spec(envs.single_action_space, continuous=continuous)
         actor, critic = ppo_tf.shared_actor_critic(envs, spec, hidden_sizes=(8,), seed=1)
@@ -200,41 +200,12 @@ def test_the_updated_policy_round_trips_through_keras(case, trained, tmp_path):
     helpers.assert_close(*made, rtol=0, atol=0)
 
 
-LOADER = """
-import sys
-sys.modules["ppo_tf"] = sys.modules["tensorflow_probability"] = sys.modules["keras"] = None
-import numpy as np, pathlib, tensorflow as tf
-for path in pathlib.Path(sys.argv[1]).glob("*.npz"):
-    signatures = tf.saved_model.load(str(path.with_suffix(""))).signatures
-    inputs = dict(np.load(path))
-    out = {}
-    for name in ("serving_default", "sample", "value"):
-        given = {**inputs, "seed": np.array([1, 2], np.int32)}
-        if "initial_state" in signatures:
-            given |= {k: v.numpy() + 0.1 for k, v in
-                      signatures["initial_state"](batch_size=tf.constant(5)).items()}
-        wanted = signatures[name].structured_input_signature[1]
-        result = signatures[name](**{k: tf.constant(given[k]) for k in wanted})
-        out |= {f"{name}:{k}": v.numpy() for k, v in result.items()}
-    np.savez(path.with_suffix(".out"), **out)
-    path.with_suffix(".out.npz").rename(path.with_suffix(".out"))
-"""
-
-
 def test_exported_policies_act_the_same_without_ppo_tf_and_tfp(trained, tmp_path):
-    for name, case in zip(IDS, CASES, strict=True):
+    cases = dict(zip(IDS, CASES, strict=True))
+    results = helpers.act_elsewhere({k: trained(case)[:2] for k, case in cases.items()}, tmp_path)
+    for name, case in cases.items():
         envs, learner, *_ = trained(case)
-        ppo_tf.export_policy(learner.policy, tmp_path / name, critic=learner.critic)
-        observations = helpers.observe(envs.single_observation_space, (5,))
-        if not isinstance(observations, dict):
-            observations = {"": observations}
-        arrays = {argument_name(path): leaf for path, leaf in observations.items()}
-        np.savez(tmp_path / f"{name}.npz", **arrays)
-    subprocess.run([sys.executable, "-c", LOADER, str(tmp_path)], check=True, timeout=500)
-    for name, case in zip(IDS, CASES, strict=True):
-        envs, learner, *_ = trained(case)
-        with np.load(tmp_path / f"{name}.out") as out:
-            check_exported(name, envs, learner, out)
+        check_exported(name, envs, learner, results[name])
 
 
 def check_exported(name, envs, learner, out):

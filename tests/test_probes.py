@@ -54,6 +54,7 @@ def train(estimator=None, loss=None, mode="SameStep", iterations=40, **options):
         loss,
         epochs=4,
         minibatch_size=16,
+        jit_compile=False,
     )
     ppo_tf.fit(learner, envs, total_steps=iterations * 64, horizon=16)
     return learner

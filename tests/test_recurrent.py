@@ -125,13 +125,11 @@ def test_sequences_keep_their_steps_and_their_first_states():
     np.testing.assert_array_equal(first[:, 0], [-1, -2, 4, 5])  # before steps 0 and 3
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
-@pytest.mark.parametrize("horizon", [8, 16])
+@pytest.mark.parametrize(("cell", "horizon"), [("lstm", 16), ("gru", 8)])
 def test_the_first_ratio_is_one_over_rollouts_and_ends(cell, horizon):
     """What acted and what learns agree on states across rollouts: the divergence starts at 0."""
-    learner = make_learner(cell, epochs=1, minibatch_size=horizon * 2, optimizer=_still())
     envs = ppo_tf.make_envs("CartPole-v1", 2, seed=1, backend="sync")
-    learner = _cartpole_learner(cell, horizon)
+    learner = _cartpole_learner(cell)
     collector = ppo_tf.VectorCollector(envs, learner.policy, horizon)
     state = [np.zeros(s.shape, np.float32) for s in learner.policy.initial_state(2)]
     ends = 0
@@ -149,11 +147,7 @@ def test_the_first_ratio_is_one_over_rollouts_and_ends(cell, horizon):
     assert ends > 0
 
 
-def _still():
-    return keras.optimizers.SGD(0.0)
-
-
-def _cartpole_learner(cell, horizon):
+def _cartpole_learner(cell):
     def model(outputs):
         inputs = keras.Input((4,))
         encoded = keras.layers.Dense(6, "tanh")(inputs)
@@ -172,6 +166,7 @@ def _cartpole_learner(cell, horizon):
         epochs=2,
         minibatch_size=16,
         sequence_length=8,
+        jit_compile=False,
     )
 
 
