@@ -18,7 +18,7 @@ METRIC = "rollout/episode_return"
 def plot(monkeypatch, tmp_path):
     """The command's module, with `run_command` to run it in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    module, module.run_command = helpers.load_example("plot", monkeypatch)
+    module, module.run_command = helpers.load_example("plot")
     return module
 
 
@@ -301,9 +301,9 @@ def test_a_missing_package_is_named_with_its_extra(plot, tmp_path, monkeypatch, 
 
 
 @pytest.mark.parametrize("name", ["plot", "evaluate"])
-def test_every_flag_says_its_default_or_that_it_is_required(name, monkeypatch):
-    module, _ = helpers.load_example(name, monkeypatch)
-    defined = module.flags.FLAGS
+def test_every_flag_says_its_default_or_that_it_is_required(name):
+    _, run = helpers.load_example(name)
+    defined = run.flags
     assert len(list(defined)) >= 4
     for flag in defined:
         told = "(default: " in defined[flag].help or "Required." in defined[flag].help

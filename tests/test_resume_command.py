@@ -18,7 +18,7 @@ RUN = ["--env=CartPole-v1", *TINY, "--total_steps=128", "--checkpoint_every=64"]
 
 
 @pytest.fixture(scope="module")
-def origin(script, tmp_path_factory):
+def origin(tmp_path_factory):
     """A finished run of four iterations: its folder."""
     folder = tmp_path_factory.mktemp("origin")
     process = subprocess.run(

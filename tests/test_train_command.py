@@ -140,7 +140,7 @@ def test_the_plot_command_draws_a_run(finished, tmp_path, monkeypatch, capfd):
     pytest.importorskip("matplotlib")
     pytest.importorskip("scipy")
     monkeypatch.chdir(tmp_path)
-    _, plot = helpers.load_example("plot", monkeypatch)
+    _, plot = helpers.load_example("plot")
     assert plot(finished[0].parent) == 0
     assert capfd.readouterr() == ("wrote curve.png\nwrote curve.svg\n", "")
 

@@ -276,7 +276,7 @@ def exported(tmp_path_factory):
 def test_the_evaluation_command_records_the_first_episodes(exported, tmp_path, monkeypatch, capfd):
     policy, folder = exported
     monkeypatch.chdir(tmp_path)
-    _, run = helpers.load_example("evaluate", monkeypatch)
+    _, run = helpers.load_example("evaluate")
     arguments = [f"--policy={folder}", "--episodes=3", "--seed=5"]
     assert run(*arguments, "--video=it.mp4", "--video_episodes=2") == 0
     expected = ppo_tf.evaluate(policy, environments.DRAWING, episodes=3, seed=5)
@@ -307,7 +307,7 @@ def test_bad_input_to_the_command_is_one_line(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there.gif").write_text("")
-    _, run = helpers.load_example("evaluate", monkeypatch)
+    _, run = helpers.load_example("evaluate")
     assert run(f"--policy={exported[1]}", "--episodes=1", *arguments) == 2
     out, err = capfd.readouterr()
     assert out == ""
