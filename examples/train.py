@@ -180,7 +180,7 @@ class Run:
             self.logdir.mkdir(parents=True, exist_ok=True)
             self.lock = runs.lock_folder(self.logdir)
         (self.logdir / runs.RESULT).unlink(missing_ok=True)
-        if not self.checkpoints.folder.exists():  # what a run killed before the first one left
+        if not any(self.checkpoints.folder.glob("*.checkpoint")):  # killed before the first one
             for events in self.logdir.glob("events.out.tfevents.*"):
                 events.unlink()
         self.write(
