@@ -78,6 +78,7 @@ from .policy import recurrent_policy as recurrent_policy
 from .recurrent import Recurrent as Recurrent
 from .recurrent import recurrent_actor as recurrent_actor
 from .recurrent import recurrent_critic as recurrent_critic
+from .report import dry_run_report as dry_run_report
 from .settings import learner_from_settings as learner_from_settings
 from .tensorboard_scalars import TensorBoardScalars as TensorBoardScalars
 from .trackers import MLflowLogger as MLflowLogger

@@ -154,6 +154,7 @@ class Learner:
         self.optimizer.build(self._trained)
         if jit_compile is None:
             jit_compile = not any(models.has_convolutions(model) for model in self._models)
+        self.jit_compile = jit_compile
         self._compiled: Callable = tf.function(self._update, jit_compile=jit_compile)
 
     @property

@@ -56,6 +56,7 @@ FLOORS = {
     "runs": 4.5,
     "settings": 4,  # names every component there is
     "video": 4.5,  # evaluates
+    "report": 4.5,  # sizes checkpoints
     "training": 5,
     "__main__": 6,
 }
