@@ -329,7 +329,7 @@ def main(argv):
         run = Run(plan)
         if DRY_RUN.value:
             show(run)
-            print(ppo_tf.dry_run_report(run.learner, run.values["horizon"], run.envs))
+            print(ppo_tf.dry_run_report(run.learner, run.envs, run.values["horizon"]))
             run.envs.close()
             return 0
         begun = True
