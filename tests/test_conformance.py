@@ -53,7 +53,7 @@ ACTIONS = {  # the space and what makes the policy
     "discrete": (Discrete(3), policy_of()),
     "discrete_start": (Discrete(4, start=-2), policy_of()),
     "multi_discrete": (MultiDiscrete([2, 4, 3], start=[0, -1, 5]), policy_of()),
-    "multi_binary": (gymnasium.spaces.MultiBinary(3), policy_of()),
+    "multi_binary": (gymnasium.spaces.MultiBinary((2, 2)), policy_of()),
     "box_clip": (PAIR, policy_of()),
     "box_rank2_one_sided": (
         Box(np.array([[0.0], [-np.inf]]), np.array([[np.inf], [1.0]]), dtype="f8"),

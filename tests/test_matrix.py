@@ -3,7 +3,7 @@
 The cases are a pairwise cover: every value of each part meets every value of each other part (that
 it can go with) in some case. Each takes two updates; eager and graph must agree, trajectories keep
 the shapes of the spaces, and the exported policy acts as the one in memory, in a process of its own
-without ppo_tf and TFP. `test_conformance.py` holds the same cases of one part each against XLA.
+without ppo_tf and TFP. `test_conformance.py` holds the parts against XLA.
 """
 
 import itertools
@@ -22,11 +22,9 @@ from ppo_tf.export import result_name
 from ppo_tf.masks import segment_sizes
 
 PAIR = Box(-2.0, 2.0, (2,))
-ACTIONS = {
+ACTIONS = {  # MultiBinary and the clipped Gaussian meet the others as parts of the hybrid
     "discrete": (Discrete(3, start=-1), "clipped_gaussian"),
     "multi_discrete": (helpers.MULTI_DISCRETE, "clipped_gaussian"),
-    "multi_binary": (MultiBinary((2, 2)), "clipped_gaussian"),
-    "clipped_gaussian": (PAIR, "clipped_gaussian"),
     "tanh_gaussian": (PAIR, "tanh_gaussian"),
     "beta": (PAIR, "beta"),
     "truncated_normal": (PAIR, "truncated_normal"),
@@ -34,9 +32,8 @@ ACTIONS = {
     "gsde": (PAIR, "gsde"),
     "hybrid": (helpers.HYBRID, "clipped_gaussian"),
 }
-OBSERVATIONS = {
+OBSERVATIONS = {  # Discrete meets the others as a part of the nested one
     "box": helpers.box(3),
-    "discrete": Discrete(4, start=2),
     "image_first": Box(0, 255, (3, 8, 8), np.uint8),
     "nested": helpers.NESTED,
     "goal": Dict(  # the actor does not see what is achieved, the critic does
@@ -185,7 +182,7 @@ def test_the_updated_policy_acts_in_the_space(case, trained):
         assert helpers.contained(envs.single_action_space, actions)
 
 
-@pytest.mark.parametrize("case", CASES[::4], ids=IDS[::4])
+@pytest.mark.parametrize("case", CASES[::2], ids=IDS[::2])
 def test_the_updated_policy_round_trips_through_keras(case, trained, tmp_path):
     envs, learner, *_ = trained(case)
     learner.policy.save(tmp_path / "policy.keras")
