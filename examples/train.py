@@ -27,6 +27,9 @@ RESUME = flags.DEFINE_string(
     "Folder of a run to go on with; auto: --logdir or, without it, the newest unfinished run of "
     "--env and --seed, if there is one (default: none).",
 )
+DRY_RUN = flags.DEFINE_boolean(
+    "dry_run", False, "Whether to show the settings, models and expected memory only."
+)
 CONFIG = flags.DEFINE_string(
     "config", None, "A run's config.json, whose settings count unless flags say otherwise."
 )
@@ -84,8 +87,8 @@ SETTINGS = {
         "policy of them; 0: none.",
     ),
     "video_every": (int, "Environment steps between videos in LOGDIR/videos; 0: none."),
-    "track": (tuple, "Further logs, comma-separated: jsonl, wandb, mlflow."),
-    "project": (str, "Project of Weights & Biases or experiment of MLflow."),
+    "wandb_project": (str, "Project of Weights & Biases to log to as well."),
+    "mlflow_experiment": (str, "Experiment of MLflow to log to as well."),
     "jit": (bool, "Whether XLA compiles the update; none: unless there are images."),
 }
 DEFINE = {
@@ -119,9 +122,8 @@ def make_plan():
     given = {name: flags.FLAGS[name].value for name in DEFAULTS}
     if given["hidden_sizes"] is not None:
         given["hidden_sizes"] = _sizes(given["hidden_sizes"])
-    for name in ("critic_only", "track"):
-        if given[name] is not None:
-            given[name] = tuple(given[name])
+    if given["critic_only"] is not None:
+        given["critic_only"] = tuple(given["critic_only"])
     return runs.plan(
         ENV.value,
         given,
@@ -163,8 +165,12 @@ class Run:
                 f"{self.logdir} went on with {self.resumed['engines']}. Received: {self.engines}"
             )
         self.checkpoints = ppo_tf.Checkpoints(
-            self.logdir / "checkpoints", every=s["checkpoint_every"], warn=warn
+            self.logdir / "checkpoints",
+            every=s["checkpoint_every"],
+            monitor="eval/mean_return" if s["eval_every"] else "rollout/episode_return",
+            warn=warn,
         )
+        self.callbacks = make_callbacks(self)
         if self.resumed:
             self.lock = runs.lock_folder(self.logdir, "resume")
 
@@ -174,6 +180,9 @@ class Run:
             self.logdir.mkdir(parents=True, exist_ok=True)
             self.lock = runs.lock_folder(self.logdir)
         (self.logdir / runs.RESULT).unlink(missing_ok=True)
+        if not any(self.checkpoints.folder.glob("*.checkpoint")):  # killed before the first one
+            for events in self.logdir.glob("events.out.tfevents.*"):
+                events.unlink()
         self.write(
             runs.CONFIG,
             runs.make_config(self.env_id, self.settings, self.engines, export_dir=self.export_dir),
@@ -182,6 +191,41 @@ class Run:
     def write(self, name, value):
         """Writes a JSON file into the log folder."""
         runs.write_json(self.logdir / name, value)
+
+
+def make_callbacks(run):
+    """What watches the training, in the order in which it sees the logs."""
+    import keras
+
+    s = run.values
+    found = [keras.callbacks.LambdaCallback(on_train_begin=lambda logs: run.open_folder())]
+    if s["eval_every"]:
+        found.append(
+            ppo_tf.PeriodicEvaluation(
+                run.env_id,
+                s["eval_every"],
+                seed=s["seed"],
+                best_path=run.logdir / "best_policy",
+                critic=run.critic,
+            )
+        )
+    found.append(ppo_tf.MetricsCSV(run.logdir / "metrics.csv"))
+    found.append(ppo_tf.MetricsJSONL(run.logdir / "metrics.jsonl"))
+    found.append(ppo_tf.TensorBoardScalars(run.logdir, {"env": run.env_id, **s}))
+    name = run.logdir.name
+    if s["wandb_project"]:
+        found.append(ppo_tf.WandbLogger(s["wandb_project"], name, s, directory=run.logdir))
+    if s["mlflow_experiment"]:
+        found.append(ppo_tf.MLflowLogger(s["mlflow_experiment"], name, s))
+    if s["video_every"]:
+        videos = run.logdir / "videos"
+        found.append(
+            ppo_tf.VideoRecorder(videos, run.env_id, every=s["video_every"], seed=s["seed"])
+        )
+    target_kl = s["target_kl"] or (s["kl_target"] if s["loss"] == "kl_penalty" else None)
+    found.append(ppo_tf.HealthAdvice(target_kl))
+    found.append(ppo_tf.Progress())
+    return found
 
 
 def _sizes(words):
@@ -217,20 +261,13 @@ def show(run):
 
 def train(run):
     """Trains; returns the exit code: 0, 1 after a number that is not finite, 130 after Ctrl-C."""
-    import keras
-
     show(run)
     try:
         ppo_tf.fit(
             run.learner,
             run.collector,
             total_steps=run.values["total_steps"],
-            callbacks=[
-                keras.callbacks.LambdaCallback(on_train_begin=lambda logs: run.open_folder()),
-                ppo_tf.MetricsCSV(run.logdir / "metrics.csv"),
-                ppo_tf.TensorBoardScalars(run.logdir),
-                ppo_tf.Progress(),
-            ],
+            callbacks=run.callbacks,
             checkpoints=run.checkpoints,
         )
     except KeyboardInterrupt:
@@ -290,6 +327,11 @@ def main(argv):
             print(f"{plan.logdir} is finished; for more: --total_steps")
             return 0
         run = Run(plan)
+        if DRY_RUN.value:
+            show(run)
+            print(ppo_tf.dry_run_report(run.learner, run.envs, run.values["horizon"]))
+            run.envs.close()
+            return 0
         begun = True
         return finish(run, train(run))
     except (ValueError, ImportError, OSError, ppo_tf.NonFiniteError) as error:

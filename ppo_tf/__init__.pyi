@@ -19,8 +19,8 @@ from .action_maps import UnitAction as UnitAction
 from .action_specs import ActionSpec as ActionSpec
 from .action_specs import action_spec as action_spec
 from .callbacks import MetricsCSV as MetricsCSV
+from .callbacks import MetricsJSONL as MetricsJSONL
 from .callbacks import Progress as Progress
-from .callbacks import TensorBoardScalars as TensorBoardScalars
 from .checkpoints import Checkpoints as Checkpoints
 from .collectors import VectorCollector as VectorCollector
 from .distributions import FullGaussian as FullGaussian
@@ -44,6 +44,7 @@ from .export import argument_name as argument_name
 from .export import export_policy as export_policy
 from .export import result_name as result_name
 from .folders import check_new_folder as check_new_folder
+from .health import HealthAdvice as HealthAdvice
 from .image_networks import impala_resnet as impala_resnet
 from .image_networks import nature_cnn as nature_cnn
 from .image_networks import small_cnn as small_cnn
@@ -79,6 +80,9 @@ from .recurrent import recurrent_actor as recurrent_actor
 from .recurrent import recurrent_critic as recurrent_critic
 from .report import dry_run_report as dry_run_report
 from .settings import learner_from_settings as learner_from_settings
+from .tensorboard_scalars import TensorBoardScalars as TensorBoardScalars
+from .trackers import MLflowLogger as MLflowLogger
+from .trackers import WandbLogger as WandbLogger
 from .training import fit as fit
 from .types import Collector as Collector
 from .types import Episode as Episode

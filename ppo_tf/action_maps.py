@@ -17,6 +17,8 @@ import tensorflow as tf
 
 from ppo_tf.types import Nest, Tensor
 
+NEAR_BOUND = 0.01  # of a Box' range: where an action counts as saturated
+
 
 @keras.saving.register_keras_serializable("ppo_tf")
 @dataclass(frozen=True)
@@ -82,6 +84,16 @@ class _BoxAction:
         """The map into this Box."""
         return cls(space.low, space.high, space.shape, str(space.dtype))
 
+    def raw_limits(self) -> tuple[np.ndarray, np.ndarray]:
+        """(low, high), float [n] each: at or beyond these raw values an action lies within 1% of
+        the range from a bound, or on the bound of an element with only one; infinite where there
+        is no such value."""
+        low, high = self._raw_limits()
+        return low.ravel(), high.ravel()
+
+    def _raw_limits(self) -> tuple[np.ndarray, np.ndarray]:
+        raise NotImplementedError
+
     def _reshape(self, raw: Tensor) -> Tensor:
         return tf.reshape(raw, [-1, *self.shape])
 
@@ -125,6 +137,15 @@ class ClipAction(_BoxAction):
         scaled = self._reshape(raw) * tf.constant(self.half_width, raw.dtype)
         return self._bounded(scaled + tf.constant(self.center, raw.dtype))
 
+    def _raw_limits(self) -> tuple[np.ndarray, np.ndarray]:
+        inner = 1.0 - 2.0 * NEAR_BOUND  # [-1, 1] is two wide
+        one_sided_low = np.where(self.has_low, self.low, -np.inf)
+        one_sided_high = np.where(self.has_high, self.high, np.inf)
+        return (
+            np.where(self.two_sided, -inner, one_sided_low),
+            np.where(self.two_sided, inner, one_sided_high),
+        )
+
 
 @keras.saving.register_keras_serializable("ppo_tf")
 class TanhAction(_BoxAction):
@@ -149,6 +170,11 @@ class TanhAction(_BoxAction):
         one_sided = tf.where(self.has_low, above, tf.where(self.has_high, below, raw))
         return self._bounded(tf.where(self.two_sided, squashed, one_sided))
 
+    def _raw_limits(self) -> tuple[np.ndarray, np.ndarray]:
+        # Softplus comes near its one bound as slowly as it leaves it: nothing is cut off there.
+        limit = np.where(self.two_sided, np.arctanh(1.0 - 2.0 * NEAR_BOUND), np.inf)
+        return -limit, limit
+
 
 @keras.saving.register_keras_serializable("ppo_tf")
 class UnitAction(_BoxAction):
@@ -172,6 +198,9 @@ class UnitAction(_BoxAction):
         """Maps raw float [B, n] to dtype [B, *shape]."""
         scaled = (2.0 * self._reshape(raw) - 1.0) * tf.constant(self.half_width, raw.dtype)
         return self._bounded(scaled + tf.constant(self.center, raw.dtype))
+
+    def _raw_limits(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.full(self.shape, NEAR_BOUND), np.full(self.shape, 1.0 - NEAR_BOUND)
 
 
 @keras.saving.register_keras_serializable("ppo_tf")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 import os
 import time
@@ -12,7 +13,6 @@ from typing import Any
 import keras
 import rich.console
 import rich.progress
-import tensorflow as tf
 
 from ppo_tf.files import AppendedFile
 
@@ -22,6 +22,10 @@ Logs = dict[str, Any] | None
 def is_missing(value: Any) -> bool:
     """Whether a log has no value, see `fit`."""
     return isinstance(value, float) and math.isnan(value)
+
+
+def _is_json(value: Any) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 class MetricsCSV(keras.callbacks.Callback):
@@ -61,40 +65,49 @@ class MetricsCSV(keras.callbacks.Callback):
             self._names = list(row)
             writer.writeheader()
         writer.writerow({name: "" if is_missing(value) else value for name, value in row.items()})
-        self._file.write(text.getvalue())
+        self._file.write(text.getvalue().encode())
 
     def on_train_end(self, logs: Logs = None) -> None:
         """Closes the file."""
         self._file.close()
+        self._names = None
 
 
-class TensorBoardScalars(keras.callbacks.Callback):
-    """The logs as TensorBoard scalars over environment steps, grouped by their prefix.
+class MetricsJSONL(keras.callbacks.Callback):
+    """One JSON object per iteration and line, written at once; null where a quantity has no value.
+
+    From a checkpoint it goes on where the file was then: lines after that are cut off.
 
     Args:
-        logdir: folder of the event file.
+        path: of the file, written anew.
     """
 
-    def __init__(self, logdir: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike):
         super().__init__()
-        self._logdir = os.fspath(logdir)
+        self._file = AppendedFile(path)
+
+    def state(self) -> dict[str, Any]:
+        """The size of the file."""
+        return {"bytes": self._file.sync()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Cuts the file to that size."""
+        self._file.cut(state["bytes"])
 
     def on_train_begin(self, logs: Logs = None) -> None:
-        """Opens the event file."""
-        self._writer = tf.summary.create_file_writer(self._logdir)
+        """Opens the file."""
+        self._file.open()
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        """Writes the iteration's scalars."""
-        logs = dict(logs or {})
-        step = int(logs.pop("rollout/steps"))
-        with self._writer.as_default():
-            for name, value in logs.items():
-                if not is_missing(value):
-                    tf.summary.scalar(name, value, step=step)
+        """Writes the iteration's line."""
+        row = {"iteration": epoch, **(logs or {})}
+        # JSON has neither NaN nor infinities.
+        row = {name: value if _is_json(value) else None for name, value in row.items()}
+        self._file.write((json.dumps(row, allow_nan=False) + "\n").encode())
 
     def on_train_end(self, logs: Logs = None) -> None:
-        """Closes the event file."""
-        self._writer.close()
+        """Closes the file."""
+        self._file.close()
 
 
 class Progress(keras.callbacks.Callback):

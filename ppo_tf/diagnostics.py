@@ -1,13 +1,17 @@
-"""What an update did to the policy, and whether its numbers are still numbers."""
+"""What an update did to the policy, whether its numbers are still numbers, and what a rollout shows
+of its actions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
-from ppo_tf import ops
-from ppo_tf.types import Distribution, Tensor
+from ppo_tf import masks, ops
+from ppo_tf.action_maps import ClipAction, JointAction, TanhAction, UnitAction
+from ppo_tf.types import Distribution, Tensor, Trajectory
 
 
 def divergence(old_dist: Distribution, new_dist: Distribution, actions: Tensor) -> Tensor:
@@ -70,3 +74,39 @@ def first_non_finite(values: Sequence[Tensor]) -> Tensor:
     """Index of the first scalar that is NaN or infinite, int32 scalar; -1 if there is none."""
     bad = ~tf.math.is_finite(tf.stack([tf.cast(value, tf.float32) for value in values]))
     return tf.where(tf.reduce_any(bad), tf.argmax(bad, output_type=tf.int32), -1)
+
+
+def rollout(trajectory: Trajectory, action_map: Callable) -> dict[str, float]:
+    """What the actions of a rollout show, over its valid rows. The names depend on the spaces only.
+
+    Args:
+        trajectory: [T, B, ...].
+        action_map: of the policy.
+
+    Returns:
+        `rollout/saturated_actions`, where Boxes with bounds are mapped to by one of our maps: the
+        share of these actions' elements that were clipped or lie within 1% of the range from a
+        bound. `rollout/dead_actions`, where there are masks: how many actions no row allowed.
+    """
+    valid: Any = np.asarray(trajectory.valid)
+    if valid.all():
+        valid = slice(None)  # a view instead of copies
+    found = {}
+    maps = action_map.maps if isinstance(action_map, JointAction) else {"": action_map}
+    saturated, count = 0, 0
+    for path, leaf in maps.items():
+        if not isinstance(leaf, ClipAction | TanhAction | UnitAction):
+            continue
+        low, high = leaf.raw_limits()
+        raw = np.asarray(trajectory.actions[path] if path else trajectory.actions)[valid]
+        raw = raw.reshape(-1, low.size)
+        saturated += int(np.count_nonzero((raw <= low) | (raw >= high)))
+        count += len(raw) * int(np.count_nonzero(np.isfinite(low) | np.isfinite(high)))
+    if count:
+        found["rollout/saturated_actions"] = saturated / count
+    if isinstance(trajectory.observations, dict):
+        seen = [np.asarray(x) for p, x in trajectory.observations.items() if masks.is_mask(p)]
+        if seen:
+            ever = [(x[valid] != 0).reshape(-1, x.shape[-1]).any(axis=0) for x in seen]
+            found["rollout/dead_actions"] = float(sum(np.count_nonzero(~x) for x in ever))
+    return found

@@ -42,7 +42,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 class AppendedFile:
-    """A text file that only grows, and can be cut back to where it was at a checkpoint."""
+    """A file that only grows, and can be cut back to where it was at a checkpoint."""
 
     def __init__(self, path: str | os.PathLike):
         self._path = Path(path)
@@ -68,14 +68,13 @@ class AppendedFile:
         self._file.truncate(self._size)
         self._file.seek(0, os.SEEK_END)
 
-    def write(self, text: str) -> None:
+    def write(self, rest: bytes) -> None:
         """Appends; it can be read at once.
 
         Raises:
             OSError: it can't be written; names the file.
         """
         assert self._file is not None
-        rest = text.encode()
         try:
             while rest:  # unbuffered files may write a part
                 rest = rest[self._file.write(rest) :]
@@ -89,6 +88,7 @@ class AppendedFile:
         return self._file.tell()
 
     def close(self) -> None:
-        """Closes it."""
+        """Closes it; opened again, it is written anew."""
+        self._size = None
         if self._file is not None:
             self._file.close()

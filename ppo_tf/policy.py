@@ -165,6 +165,11 @@ class Policy(keras.Model):
     def _result(self, value, state):
         return (value, state) if self.recurrent else value
 
+    def __dir__(self):
+        # Keras saves what it finds here. The optimizer, which callbacks see while `fit` runs, is
+        # the learner's and holds the critic's moments as well: no part of a policy's file.
+        return [name for name in super().__dir__() if name != "optimizer"]
+
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, serialised."""
         serialize = keras.saving.serialize_keras_object

@@ -52,8 +52,8 @@ DEFAULTS: dict[str, Any] = {
     "eval_episodes": 100,
     "eval_every": 0,
     "video_every": 0,
-    "track": (),
-    "project": "ppo_tf",
+    "wandb_project": None,
+    "mlflow_experiment": None,
     "jit": None,  # the learner's own choice
 }
 

@@ -24,7 +24,14 @@ RESULT = "evaluation.json"  # a run that has it is finished
 LOCK = ".lock"
 
 # Settings that may be others when a run goes on: how long it is, and how it is watched.
-MAY_CHANGE = ("total_steps", "eval_episodes", "eval_every", "video_every", "track", "project")
+MAY_CHANGE = (
+    "total_steps",
+    "eval_episodes",
+    "eval_every",
+    "video_every",
+    "wandb_project",
+    "mlflow_experiment",
+)
 
 _PACKAGES = ("ppo_tf", "tensorflow", "keras", "tensorflow-probability", "gymnasium", "numpy")
 

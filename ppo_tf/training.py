@@ -12,6 +12,7 @@ import gymnasium
 import keras
 import numpy as np
 
+from ppo_tf import diagnostics
 from ppo_tf.checkpoints import Checkpoints, learner_variables, restore_learner
 from ppo_tf.collectors import VectorCollector
 from ppo_tf.learner import Learner
@@ -38,9 +39,15 @@ def fit(
     `learner.policy` as the model, the learner's `loss` as the batch's, and these logs: `train/*`,
     the metrics of `Learner.update`; `rollout/steps`, environment steps so far; `rollout/episodes`,
     finished so far; `rollout/episode_return` and `rollout/episode_length`, means over the last 100
-    episodes; `time/seconds` and `time/steps_per_second`. A log without a value, such as the mean
-    return before the first episode ends, is NaN. A callback ends the training by setting
-    `model.stop_training`.
+    episodes; `rollout/saturated_actions` and `rollout/dead_actions`, see `diagnostics.rollout`,
+    where the spaces have them; `time/seconds` and `time/steps_per_second`. A log without a value,
+    such as the mean return before the first episode ends, is NaN. A callback ends the training by
+    setting `model.stop_training`.
+
+    All callbacks of Keras work. `model.optimizer` is the learner's while it trains; a callback that
+    sets its learning rate, such as ReduceLROnPlateau, needs an optimizer without a schedule. What
+    monitors a log needs `mode`; until the log has a value, it has no best one. What
+    BackupAndRestore saves is the policy alone: to go on, use checkpoints.
 
     With checkpoints, the run goes on from the newest one in their folder, if there is one. At each
     checkpoint new episodes start in all environments, with seeds that follow from the run's seed
@@ -90,11 +97,14 @@ def fit(
             )
     model = learner.policy
     model.stop_training = False
+    model.optimizer = learner.optimizer  # while training, where Keras' own fit has it
     history = keras.callbacks.History()
     callback_list = keras.callbacks.CallbackList(
         [history, *callbacks],
         model=model,
         epochs=iterations,
+        steps=1,
+        verbose=1,
         total_steps=iterations * steps_per_iteration,
     )
     callback_list.on_train_begin()
@@ -106,6 +116,7 @@ def fit(
             if logs is None:
                 break
             callback_list.on_epoch_end(state.iterations - 1, logs)
+            _forget_nan(callbacks)
             if checkpoints is not None:
                 checkpoints.watch(logs)
                 steps = state.iterations * steps_per_iteration
@@ -117,6 +128,7 @@ def fit(
             _save(checkpoints, steps, learner, collector, callbacks, state)
     finally:
         callback_list.on_train_end()
+        del model.optimizer
     return history.history
 
 
@@ -168,6 +180,7 @@ def _iterate(learner, collector, state, start, callback_list) -> Logs | None:
         "rollout/episodes": state.episodes,
         "rollout/episode_return": _mean([e.episode_return for e in state.recent]),
         "rollout/episode_length": _mean([e.length for e in state.recent]),
+        **diagnostics.rollout(trajectory, learner.policy.action_map),
         **{f"train/{name}": np.nan if m is None else m for name, m in metrics.items()},
         "time/seconds": state.seconds,
         "time/steps_per_second": steps / (now - iteration_start),
@@ -210,6 +223,15 @@ def _resumable(callbacks) -> list[tuple[str, Any]]:
             counts[name] += 1
             found.append((f"{name}/{counts[name]}", callback))
     return found
+
+
+def _forget_nan(callbacks) -> None:
+    """Keras' EarlyStopping and its like take the first value for the best so far: of a log without
+    a value NaN, which nothing is better than."""
+    for callback in callbacks:
+        best = getattr(callback, "best", None)
+        if isinstance(best, float) and np.isnan(best):
+            callback.best = None
 
 
 def _mean(values: list[float]) -> float:

@@ -21,7 +21,7 @@ FLOORS = {
     "cells": 1,
     "estimators": 1,
     "losses": 1,
-    "diagnostics": 1,
+    "diagnostics": 1.2,  # knows our action maps and masks
     "action_maps": 1,
     "densities": 0.5,
     "distributions": 1,
@@ -49,6 +49,9 @@ FLOORS = {
     "periodic": 4.5,  # evaluates and exports
     "callbacks": 4,
     "checkpoints": 4,  # of a learner
+    "trackers": 4.2,
+    "tensorboard_scalars": 4.4,  # flattens settings as trackers does
+    "health": 4.2,
     "presets": 4,
     "runs": 4.5,
     "settings": 4,  # names every component there is

@@ -157,8 +157,8 @@ REFUSED = {
     "a folder of something else": (["--resume=other"], ["other", "config.json"]),
     "a config of something else": (["--config=other/a.json"], ["other/a.json", "no run's config"]),
     "no such config": (["--config=nowhere.json"], ["config=nowhere.json", "No such file"]),
-    "two configs": (["--resume=run", "--config=run"], ["--config=run"]),
-    "two folders": (["--resume=run", "--logdir=run"], ["--logdir=run"]),
+    "two configs": (["--resume=run", "--config=run"], ["config=run"]),
+    "two folders": (["--resume=run", "--logdir=run"], ["logdir=run"]),
     "auto in a folder of something else": ([*RUN, "--resume=auto", "--logdir=other"], ["other"]),
 }
 

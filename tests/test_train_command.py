@@ -51,7 +51,8 @@ def test_a_run_writes_these_files_and_no_others(finished):
     names = sorted(path.name for path in logdir.iterdir())
     events = [name for name in names if name.startswith("events.out.tfevents")]
     assert len(events) == 1
-    assert set(names) - set(events) == {"config.json", "evaluation.json", "metrics.csv", "policy"}
+    expected = {"config.json", "evaluation.json", "metrics.csv", "metrics.jsonl", "policy"}
+    assert set(names) - set(events) == expected | {"checkpoints", ".lock"}
     assert [path.name for path in logdir.parent.iterdir()] == ["run"]
 
 
@@ -286,7 +287,7 @@ def test_ctrl_c_ends_the_run_with_what_there_is(tmp_path):
     finally:
         process.kill()
     assert process.returncode == 130
-    assert err == "interrupted\n"
+    assert err == "interrupted; to go on: --resume=run\n"
     assert out.splitlines()[-1] == "policy: run/policy"
     text = metrics.read_text()
     assert text.endswith("\n")

@@ -9,8 +9,6 @@ import keras
 import numpy as np
 import pytest
 import rich.console
-import tensorflow as tf
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import ppo_tf
 
@@ -242,49 +240,6 @@ def test_the_callbacks_model_is_the_policy_and_it_may_stop_the_training(shared, 
     assert len(fit()[0]["rollout/steps"]) == 3
 
 
-def test_keras_early_stopping_stops(fit):
-    steps = keras.callbacks.EarlyStopping(monitor="rollout/steps", mode="min", patience=2)
-    history, _ = fit(total_steps=6 * BATCH, callbacks=[steps])
-    assert len(history["rollout/steps"]) == 3  # the first is best, then two that are worse
-    assert steps.stopped_epoch == 2
-    never = keras.callbacks.EarlyStopping(monitor="rollout/steps", mode="max", patience=1)
-    assert len(fit(total_steps=6 * BATCH, callbacks=[never])[0]["rollout/steps"]) == 6
-
-
-def test_keras_lambda_callback_sees_the_logs(fit):
-    seen = []
-    callback = keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda epoch, logs: seen.append((epoch, logs["rollout/steps"]))
-    )
-    fit(callbacks=[callback])
-    assert seen == [(0, BATCH), (1, 2 * BATCH), (2, 3 * BATCH)]
-
-
-def test_keras_csv_logger_and_terminate_on_nan_work_unchanged(fit, tmp_path):
-    callbacks = [
-        keras.callbacks.TerminateOnNaN(),
-        keras.callbacks.CSVLogger(str(tmp_path / "log.csv")),
-    ]
-    history, _ = fit(callbacks=callbacks)
-    with open(tmp_path / "log.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["epoch"] for row in rows] == ["0", "1", "2"]
-    for name, values in history.items():
-        assert [float(row[name]) for row in rows] == pytest.approx(values), name
-
-
-def test_keras_model_checkpoint_saves_the_policy(shared, fit, tmp_path):
-    learner, _ = shared
-    path = tmp_path / "{epoch}.keras"
-    fit(total_steps=2 * BATCH, callbacks=[keras.callbacks.ModelCheckpoint(str(path))])
-    loaded = keras.models.load_model(tmp_path / "2.keras")
-    assert not np.array_equal(
-        loaded.get_weights()[-1], keras.models.load_model(tmp_path / "1.keras").get_weights()[-1]
-    )
-    for saved, weight in zip(loaded.get_weights(), learner.policy.get_weights(), strict=True):
-        np.testing.assert_array_equal(saved, weight)
-
-
 def test_metrics_csv_has_one_row_per_iteration_under_one_header(fit, tmp_path):
     path = tmp_path / "metrics.csv"
     path.write_text("of an earlier run\n" * 9)
@@ -318,26 +273,6 @@ def test_metrics_csv_can_be_read_while_training_goes_on(fit, tmp_path):
     fit(callbacks=[ppo_tf.MetricsCSV(path), look])
     assert [text.count("\n") for text in seen] == [2, 3, 4]  # the header and the rows so far
     assert all(text.endswith("\n") for text in seen)
-
-
-def test_tensorboard_scalars_are_the_logs_over_steps(fit, tmp_path):
-    history, _ = fit(callbacks=[ppo_tf.TensorBoardScalars(tmp_path)])
-    events = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0}).Reload()
-    assert set(events.Tags()["tensors"]) == set(history) - {"rollout/steps"}
-    for name in set(history) - {"rollout/steps"}:
-        points = events.Tensors(name)
-        assert [point.step for point in points] == history["rollout/steps"], name
-        values = [tf.make_ndarray(point.tensor_proto).item() for point in points]
-        np.testing.assert_allclose(values, np.float32(history[name]), err_msg=name)
-
-
-def test_tensorboard_has_no_point_where_there_is_no_value(shared, tmp_path):
-    learner, rollouts = shared
-    rollouts = [(rollouts[0][0], []), (rollouts[1][0], [ppo_tf.Episode(7.0, 3)])]
-    callbacks = [ppo_tf.TensorBoardScalars(tmp_path)]
-    ppo_tf.fit(learner, Data(rollouts), total_steps=2 * BATCH, callbacks=callbacks)
-    events = EventAccumulator(str(tmp_path)).Reload()
-    assert [point.step for point in events.Tensors("rollout/episode_return")] == [2 * BATCH]
 
 
 def test_progress_prints_plain_lines_where_there_is_no_terminal(fit):

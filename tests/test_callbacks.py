@@ -1,0 +1,157 @@
+"""The log files, and all our callbacks together in a run that was interrupted."""
+
+import csv
+import json
+import math
+
+import keras
+import loops
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import ppo_tf
+
+
+def strict(text):
+    """The lines of a text as JSON proper, which knows no NaN."""
+
+    def refuse(word):
+        raise AssertionError(f"{word} is not JSON")
+
+    return [json.loads(line, parse_constant=refuse) for line in text.splitlines()]
+
+
+def test_json_lines_have_one_object_per_iteration(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("of an earlier run\n" * 9)
+    seen = []
+    loop = loops.Loop(ppo_tf.MetricsJSONL(path))
+    for i in range(3):
+        loop.run(i, i, rollout__episode_return=loops.missing_until(1, 7.0), train__kl=math.inf)
+        seen.append(path.read_text())  # while training goes on
+    loop.end()
+    rows = strict(path.read_text())
+    assert rows == [
+        {
+            "iteration": i,
+            "rollout/steps": 100.0 * (i + 1),
+            "train/loss": i + 0.5,
+            "rollout/episode_return": 7.0 if i else None,
+            "train/kl": None,
+        }
+        for i in range(3)
+    ]
+    assert [text.count("\n") for text in seen] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("kind", [ppo_tf.MetricsCSV, ppo_tf.MetricsJSONL])
+def test_a_resumed_file_is_that_of_a_run_in_one_go(tmp_path, kind):
+    whole = loops.Loop(kind(tmp_path / "whole"))
+    whole.run(0, 5).end()
+    before = kind(tmp_path / "resumed")
+    loop = loops.Loop(before).run(0, 2)
+    state = json.loads(json.dumps(before.state()))
+    loop.run(3, 4, train__loss=99.0)  # after the checkpoint; then it was killed
+    with open(tmp_path / "resumed", "ab") as file:
+        file.write(b'{"half a l')
+    after = kind(tmp_path / "resumed")
+    after.load_state(state)
+    loops.Loop(after).run(3, 5).end()
+    assert (tmp_path / "resumed").read_text() == (tmp_path / "whole").read_text()
+
+
+@pytest.mark.parametrize("kind", [ppo_tf.MetricsCSV, ppo_tf.MetricsJSONL])
+def test_a_second_run_of_the_same_object_writes_the_file_anew(tmp_path, kind):
+    callback = kind(tmp_path / "metrics")
+    loops.Loop(callback).run(0, 4).end()
+    loops.Loop(callback).run(0, 1).end()
+    again = (tmp_path / "metrics").read_text()
+    loops.Loop(kind(tmp_path / "metrics")).run(0, 1).end()
+    assert again == (tmp_path / "metrics").read_text()
+
+
+def test_a_full_disk_names_the_json_lines(tmp_path):
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    loop = loops.Loop(ppo_tf.MetricsJSONL(tmp_path / "metrics.jsonl"))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"cannot write .*metrics\.jsonl: "):
+            loop.run(0, 99)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        loop.end()
+
+
+class Killed(BaseException):
+    """Ends the process, as far as a test can."""
+
+
+class Kill(keras.callbacks.Callback):
+    """Dies after an iteration; what was written by then is all that stays."""
+
+    def __init__(self, after):
+        super().__init__()
+        self._after = after
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == self._after:
+            raise Killed
+
+
+TIMES = ("time/seconds", "time/steps_per_second")
+
+
+def run(folder, rollouts, kill=None):
+    """A run with all callbacks, from its newest checkpoint; the lines of advice."""
+    learner, _ = loops.make_learner(optimizer=ppo_tf.default_optimizer(0.5))
+    lines = []
+    callbacks = [
+        ppo_tf.MetricsCSV(folder / "metrics.csv"),
+        ppo_tf.MetricsJSONL(folder / "metrics.jsonl"),
+        ppo_tf.TensorBoardScalars(folder / "events", {"seed": 0}),
+        ppo_tf.HealthAdvice(say=lines.append),
+        *([] if kill is None else [Kill(kill)]),
+    ]
+    checkpoints = ppo_tf.Checkpoints(folder / "checkpoints", every=4 * loops.BATCH)
+    data, total = loops.Data(rollouts), len(rollouts) * loops.BATCH
+    try:
+        ppo_tf.fit(learner, data, total_steps=total, callbacks=callbacks, checkpoints=checkpoints)
+    except Killed:
+        pass
+    return lines
+
+
+def test_a_killed_run_that_goes_on_leaves_what_an_uninterrupted_one_does(tmp_path):
+    learner, envs = loops.make_learner()
+    collector = ppo_tf.VectorCollector(envs, learner.policy, loops.HORIZON)
+    rollouts = [collector.collect() for _ in range(10)]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    for folder in (whole, parts):
+        folder.mkdir()
+    said = run(whole, rollouts)
+    said_in_parts = [*run(parts, rollouts, kill=6), *run(parts, rollouts)]
+    # What it said between the checkpoint and its end, a killed process says again.
+    assert said and set(said) == set(said_in_parts)
+
+    def lines(folder):
+        rows = strict((folder / "metrics.jsonl").read_text())
+        return [{k: v for k, v in row.items() if k not in TIMES} for row in rows]
+
+    assert lines(parts) == lines(whole) and len(lines(whole)) == 10
+
+    def table(folder):
+        with open(folder / "metrics.csv", newline="") as file:
+            return [{k: v for k, v in r.items() if k not in TIMES} for r in csv.DictReader(file)]
+
+    assert table(parts) == table(whole) and len(table(whole)) == 10
+
+    def points(folder):
+        events = EventAccumulator(str(folder / "events"), size_guidance={"tensors": 0}).Reload()
+        tags = [tag for tag in events.Tags()["tensors"] if tag not in TIMES]
+        return {tag: [(p.step, p.tensor_proto) for p in events.Tensors(tag)] for tag in tags}
+
+    assert points(parts) == points(whole)
+    assert [s for s, _ in points(whole)["train/loss"]] == list(
+        range(loops.BATCH, 11 * loops.BATCH, loops.BATCH)
+    )
