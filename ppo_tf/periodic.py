@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import Any
 
@@ -118,3 +119,6 @@ class PeriodicEvaluation(keras.callbacks.Callback):
                 metadata={**self._metadata, "steps": steps, **{n: summary[n] for n in LOGS}},
                 replace=True,
             )
+            # The graphs of an export are cycles of over a MB, and Python waits long to look for
+            # cycles: it did not in 50 exports.
+            gc.collect()
