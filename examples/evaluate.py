@@ -79,14 +79,14 @@ class Acting:
     def _by_argument(self, flat):
         """Leaves, or the only one, by the name of the argument that takes them."""
         if not isinstance(flat, dict):
-            return {"observation": flat}
+            flat = {"": flat}
         return {ppo_tf.argument_name(path): leaf for path, leaf in flat.items()}
 
     def _nested(self, results):
         leaves = ppo_tf.spaces.leaves(self.action_space)
         if not isinstance(leaves, dict):
             return results["action"]
-        flat = {path: results["action_" + path.replace("/", "_")] for path in leaves}
+        flat = {path: results[ppo_tf.result_name(path)] for path in leaves}
         return ppo_tf.spaces.unflatten(self.action_space, flat)
 
 

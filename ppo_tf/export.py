@@ -34,8 +34,7 @@ def export_policy(
     Signatures, all over a batch of observations as the environment gives them:
         serving_default(observation) -> {"action"}: the deterministic action, ready for `env.step`.
         sample(observation, seed int32 [2]) -> {"action"}: drawn from the policy; the same seed
-        draws
-            the same actions.
+            draws the same actions.
         value(observation) -> {"value" float [B]}: the critic's, where one is given.
 
     The leaves of a Dict or Tuple are arguments and results of their own: the observation "arm/0" is
@@ -61,8 +60,8 @@ def export_policy(
         FileExistsError, NotADirectoryError, PermissionError: see `check_new_folder`; with replace
             the first is raised for what is no saved policy.
         OSError: it can't be written.
-        ValueError: no observation_spec where it is needed; names of arguments
-            or results that collide.
+        ValueError: no observation_spec where it is needed; names of arguments or results that
+            collide.
     """
     path = check_replaceable(path, MARKER) if replace else check_new_folder(path)
     seed_spec = {"seed": tf.TensorSpec((2,), tf.int32)}

@@ -75,7 +75,7 @@ def complete_folder(path: Path, marker: str | None = None) -> Iterator[Path]:
     try:
         os.chmod(temporary, 0o755)  # mkdtemp's folders are private
         yield temporary
-        if marker is not None and path.exists():
+        if marker is not None and _is_marked(path, marker):
             path.rename(_aside(path))
         temporary.rename(path)
     except BaseException:
@@ -91,9 +91,11 @@ def _mend(path: Path, marker: str) -> None:
     for unfinished in path.parent.glob(glob.escape(_prefix(path)) + "*"):
         shutil.rmtree(unfinished)
     aside = _aside(path)
-    if aside.exists() and not path.exists():
+    if not _is_marked(aside, marker):
+        return
+    if not path.exists():
         aside.rename(path)
-    elif aside.exists() and _is_marked(path, marker):
+    elif _is_marked(path, marker):
         # Half deleted it must not be taken for complete.
         shutil.rmtree(aside.rename(path.with_name(_prefix(path) + "replaced")))
 

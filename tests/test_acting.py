@@ -269,7 +269,7 @@ def test_both_engines_train_the_same_agent():
         policy = ppo_tf.mlp_policy(envs, hidden_sizes=(16,), seed=0)
         critic = ppo_tf.mlp_critic(envs, hidden_sizes=(16,), seed=0)
         optimizer = ppo_tf.default_optimizer(1e-2)
-        learner = ppo_tf.Learner(policy, critic, optimizer, minibatch_size=128)
+        learner = ppo_tf.Learner(policy, critic, optimizer, minibatch_size=128, jit_compile=False)
         collector = ppo_tf.VectorCollector(envs, policy, 128, acting=engine)
         history = ppo_tf.fit(learner, collector, total_steps=8 * 512)
         return history["rollout/episode_return"][-1]

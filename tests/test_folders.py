@@ -118,6 +118,15 @@ def test_a_new_folder_that_cannot_take_its_place_leaves_the_old_one_there(tmp_pa
     assert os.listdir(tmp_path) == ["policy"] and found(path) == {"old"}
 
 
+def test_what_comes_in_between_is_not_replaced(tmp_path):
+    path = tmp_path / "policy"
+    with pytest.raises(OSError), folders.complete_folder(path, MARKER) as new:
+        (new / MARKER).touch()
+        path.mkdir()
+        (path / "other").touch()
+    assert os.listdir(tmp_path) == ["policy"] and os.listdir(path) == ["other"]
+
+
 @pytest.mark.parametrize("kind", ["folder", "file", "link"])
 def test_only_what_is_marked_is_replaced(kind, tmp_path):
     path = tmp_path / "policy"
