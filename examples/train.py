@@ -204,7 +204,7 @@ def make_callbacks(run):
             ppo_tf.PeriodicEvaluation(
                 run.env_id,
                 s["eval_every"],
-                seed=s["seed"],
+                seed=s["seed"] + 1,  # not the episodes by which the run is judged at its end
                 best_path=run.logdir / "best_policy",
                 critic=run.critic,
             )

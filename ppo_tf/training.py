@@ -64,7 +64,8 @@ def fit(
         checkpoints: where, and how often; needs a collector with `restart`.
 
     Returns:
-        The logs of every iteration of this call: {name: [value per iteration]}.
+        The logs of every iteration of this call, with what callbacks added to them: {name: [value
+        per iteration]}.
 
     Raises:
         ValueError: an argument out of range, or a checkpoint of another learner.
@@ -100,7 +101,7 @@ def fit(
     model.optimizer = learner.optimizer  # while training, where Keras' own fit has it
     history = keras.callbacks.History()
     callback_list = keras.callbacks.CallbackList(
-        [history, *callbacks],
+        [*callbacks, history],  # which sees what the others add to the logs
         model=model,
         epochs=iterations,
         steps=1,
@@ -118,7 +119,7 @@ def fit(
             callback_list.on_epoch_end(state.iterations - 1, logs)
             _forget_nan(callbacks)
             if checkpoints is not None:
-                checkpoints.watch(logs)
+                checkpoints.watch({name: v[-1] for name, v in history.history.items()})
                 steps = state.iterations * steps_per_iteration
                 if checkpoints.due(steps, steps - steps_per_iteration):
                     _save(checkpoints, steps, learner, collector, callbacks, state)

@@ -124,3 +124,25 @@ def test_a_resumed_run_equals_the_uninterrupted_one(name, tmp_path):
     parts, _ = train(tmp_path / "parts", 7, **kwargs)
     assert_equal_runs((whole, tmp_path / "whole"), (parts, tmp_path / "parts"))
     assert [row["iteration"] for row in rows(tmp_path / "whole")] == list("0123456")
+
+
+def test_the_best_checkpoint_is_by_a_log_that_a_callback_adds(tmp_path):
+    scores = [1.0, 9.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]
+
+    class Score(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs["eval/score"] = scores[epoch]
+
+    learner, envs = make("CartPole-v1", backend="sync")
+    checkpoints = ppo_tf.Checkpoints(tmp_path, every=BATCH, keep=2, monitor="eval/score")
+    history = ppo_tf.fit(
+        learner,
+        envs,
+        total_steps=8 * BATCH,
+        horizon=HORIZON,
+        callbacks=[Score()],
+        checkpoints=checkpoints,
+    )
+    assert history["eval/score"] == scores
+    kept = sorted(path.name for path in tmp_path.iterdir())
+    assert kept == [checkpoints.path(k * BATCH).name for k in (2, 7, 8)]
