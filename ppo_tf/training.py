@@ -100,7 +100,7 @@ def fit(
     model.stop_training = False
     model.optimizer = learner.optimizer  # while training, where Keras' own fit has it
     history = keras.callbacks.History()
-    callback_list = keras.callbacks.CallbackList(
+    callback_list = _Callbacks(
         [*callbacks, history],  # which sees what the others add to the logs
         model=model,
         epochs=iterations,
@@ -119,7 +119,7 @@ def fit(
             callback_list.on_epoch_end(state.iterations - 1, logs)
             _forget_nan(callbacks)
             if checkpoints is not None:
-                checkpoints.watch({name: v[-1] for name, v in history.history.items()})
+                checkpoints.watch(logs)
                 steps = state.iterations * steps_per_iteration
                 if checkpoints.due(steps, steps - steps_per_iteration):
                     _save(checkpoints, steps, learner, collector, callbacks, state)
@@ -131,6 +131,24 @@ def fit(
         callback_list.on_train_end()
         del model.optimizer
     return history.history
+
+
+class _Callbacks(keras.callbacks.CallbackList):
+    """Keras' list, without its conversion of the logs to numbers, which ours are.
+
+    The conversion copies them, so that `fit` would not see what callbacks add; it looks at each
+    value for long; and a bare `except` in it swallows Ctrl-C.
+    """
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """Hands the same logs to each in turn."""
+        for callback in self.callbacks:
+            callback.on_epoch_end(epoch, logs)
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """Likewise."""
+        for callback in self.callbacks:
+            callback.on_train_batch_end(batch, logs=logs)
 
 
 @dataclass
