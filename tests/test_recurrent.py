@@ -133,7 +133,7 @@ def test_the_first_ratio_is_one_over_rollouts_and_ends(cell, horizon):
     collector = ppo_tf.VectorCollector(envs, learner.policy, horizon)
     state = [np.zeros(s.shape, np.float32) for s in learner.policy.initial_state(2)]
     ends = 0
-    for _ in range(4):
+    for _ in range(64 // horizon):  # steps enough for an episode to end, whoever acts
         trajectory, _ = collector.collect()
         ends += int((trajectory.terminated | trajectory.truncated).sum())
         _, states = learner.policy.unroll(trajectory.observations, state, trajectory.starts)
