@@ -163,8 +163,7 @@ def make_act(policy: Policy, envs: gymnasium.vector.VectorEnv, deterministic: bo
 
     @tf.function(jit_compile=True, autograph=False)
     def act(observations, state, starts, seed):
-        state = [tf.where(starts[:, None], tf.zeros_like(s), s) for s in state]
-        parameters, state = policy.step(observations, state)
+        parameters, state = policy.step(observations, ops.emptied(starts, state))
         raw = policy.draw(parameters, None if deterministic else seed)
         return policy.action_map(raw), state
 
