@@ -12,6 +12,7 @@ import helpers
 import numpy as np
 import pytest
 from gymnasium.spaces import Discrete
+from train_command import DEADLY
 
 import ppo_tf
 from ppo_tf.checkpoints import learner_variables, restore_learner
@@ -206,24 +207,13 @@ def test_an_argument_out_of_range_is_an_error(name, value):
 
 # ---- crashes and full disks
 
-KILLED_AT = textwrap.dedent(
+KILLED_AT = DEADLY + textwrap.dedent(
     """
-    import os, signal, sys
+    import sys
     from pathlib import Path
     from ppo_tf import files
 
     path, at = Path(sys.argv[1]), int(sys.argv[2])
-    calls = 0
-
-    def deadly(function):
-        def call(*arguments, **options):
-            global calls
-            calls += 1
-            if calls == at:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return function(*arguments, **options)
-        return call
-
     files.os.fsync, files.os.replace = deadly(os.fsync), deadly(os.replace)
     files.write_atomically(path, b"new" * 1000)
     """

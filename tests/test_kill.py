@@ -5,20 +5,18 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import textwrap
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
+import train_command
+from train_command import DEADLY
 
 import ppo_tf
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="no SIGKILL")
 
-SCRIPT = Path(__file__).parents[1] / "examples" / "train.py"
 RUN = [
     "--env=CartPole-v1",
     "--backend=vector",
@@ -33,23 +31,12 @@ RUN = [
     "--resume=auto",
 ]
 # The command, killed by itself at the n-th call of those that make a file last; 0: never.
-KILLED_AT = textwrap.dedent(
+KILLED_AT = DEADLY + textwrap.dedent(
     """
-    import os, runpy, signal, sys
+    import runpy, sys
     from ppo_tf import files
 
     at, sys.argv = int(sys.argv[1]), sys.argv[2:]
-    calls = 0
-
-    def deadly(function):
-        def call(*arguments, **options):
-            global calls
-            calls += 1
-            if calls == at:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return function(*arguments, **options)
-        return call
-
     class Deadly:
         fsync, replace = staticmethod(deadly(os.fsync)), staticmethod(deadly(os.replace))
         def __getattr__(self, name):
@@ -63,13 +50,7 @@ KILLED_AT = textwrap.dedent(
 
 def start(logdir, total_steps, at=0):
     flags = [*RUN, f"--logdir={logdir}", f"--total_steps={total_steps}"]
-    return subprocess.Popen(
-        [sys.executable, "-c", KILLED_AT, str(at), str(SCRIPT), *flags],
-        env={k: v for k, v in os.environ.items() if not k.startswith("TF_CPP_")},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return train_command.start(None, *flags, python=("-c", KILLED_AT, str(at)))
 
 
 def finish(logdir, total_steps):
