@@ -248,7 +248,11 @@ def _abandon(envs: gymnasium.vector.VectorEnv) -> None:
         with _unwarned():
             envs.close(terminate=True)
     except (EOFError, OSError):
-        envs.closed = True  # there is nobody left to close
+        # Nobody answers, but the process may still be on its way out.
+        envs.closed = True
+        for process in getattr(envs, "processes", ()):
+            process.terminate()
+            process.join()
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import Any
 
 import gymnasium
@@ -90,7 +91,8 @@ class Drawing(Counting):
 
     Args:
         longest: as of Counting.
-        fault: what drawing does instead: "raise", "exit" from its process, or "none" to draw.
+        fault: what drawing does instead: "raise", "exit" from its process, "hang" with its pipes
+            closed, as a process that crashes slowly, or "none" to draw.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (Gymnasium's way)
@@ -112,6 +114,9 @@ class Drawing(Counting):
         print("drawing", file=sys.stderr)  # as drivers do
         if self.fault == "exit":
             os._exit(1)
+        if self.fault == "hang":
+            os.closerange(3, 1000)
+            time.sleep(60)
         if self.fault == "raise" or "tensorflow" in sys.modules:
             raise OSError("no screen")
         if self.fault == "none":

@@ -149,6 +149,7 @@ def test_atari_games_are_shown_in_colour(tmp_path):
         ("it.mp4", environments.COUNTING, {}, ValueError, "'rgb_array'.*Counting"),
         ("it.mp4", environments.DRAWING, {"fault": "raise"}, RuntimeError, "Drawing.*no screen"),
         ("it.mp4", environments.DRAWING, {"fault": "exit"}, RuntimeError, "Drawing.*cannot"),
+        ("it.mp4", environments.DRAWING, {"fault": "hang"}, RuntimeError, "Drawing.*cannot"),
         ("it.mp4", environments.DRAWING, {"fault": "none"}, ValueError, "no images"),
     ],
 )
