@@ -20,6 +20,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from ppo_tf.callbacks import passes_multiple
 from ppo_tf.files import write_atomically
 from ppo_tf.learner import Learner
 
@@ -69,7 +70,7 @@ class Checkpoints:
 
     def due(self, steps: int, previous: int) -> bool:
         """Whether a multiple of `every` lies in (previous, steps], both in environment steps."""
-        return self.every > 0 and steps // self.every > previous // self.every
+        return self.every > 0 and passes_multiple(self.every, previous, steps)
 
     def watch(self, logs: dict[str, Any]) -> None:
         """Notes the monitored value of an iteration's logs, if there is one."""

@@ -10,6 +10,7 @@ import gymnasium
 import keras
 import numpy as np
 
+from ppo_tf.callbacks import passes_multiple
 from ppo_tf.evaluation import Act, make_act, make_evaluation_envs, play
 from ppo_tf.export import export_policy
 
@@ -94,7 +95,7 @@ class PeriodicEvaluation(keras.callbacks.Callback):
         """Evaluates if it is time, and completes the logs."""
         steps = int(logs["rollout/steps"])
         summary: dict[str, Any] = dict.fromkeys(LOGS, np.nan)
-        if steps // self._every > self._evaluated // self._every:
+        if passes_multiple(self._every, self._evaluated, steps):
             assert self._envs is not None and self._act is not None
             summary = play(self._envs, self._act, self._episodes, self._seed).summary()
             self._evaluated = steps

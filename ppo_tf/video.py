@@ -26,6 +26,7 @@ from gymnasium.vector import AutoresetMode
 
 from ppo_tf import _quiet
 from ppo_tf.atari import AtariEnvs
+from ppo_tf.callbacks import passes_multiple
 from ppo_tf.envs import make_envs
 from ppo_tf.evaluation import Act, Evaluation, make_act, play
 from ppo_tf.export import check_new_folder
@@ -146,6 +147,15 @@ class VideoRecorder(keras.callbacks.Callback):
         self._deterministic = deterministic
         self._options: dict[str, Any] = {"seed": seed, "max_steps": max_steps, **kwargs}
         self._kwargs = kwargs
+        self._recorded = 0  # environment steps at the last video
+
+    def state(self) -> dict[str, Any]:
+        """The steps of the last video."""
+        return {"recorded": self._recorded}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Takes them back: the next video comes when it would have come."""
+        self._recorded = state["recorded"]
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Finds out whether it can record, before any training."""
@@ -154,15 +164,18 @@ class VideoRecorder(keras.callbacks.Callback):
         # Compiled once for all videos; the weights are read when it acts.
         self._act = make_act(self.model, envs, self._deterministic)
         envs.close()
-        self._due = self._every
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Records if it is time."""
         steps = int((logs or {})["rollout/steps"])
-        if steps >= self._due:
-            self._due = (steps // self._every + 1) * self._every
+        if passes_multiple(self._every, self._recorded, steps):
+            self._recorded = steps
             path = self._folder / f"steps-{steps:09d}.mp4"
             record_video(self._act, self._env_id, path, overwrite=True, **self._options)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Gets ready for another training, which counts its steps from 0."""
+        self._recorded = 0
 
 
 def check_video_path(path: str | os.PathLike, *, overwrite: bool = False) -> Path:

@@ -47,7 +47,7 @@ FLOORS = {
     "export": 3,
     "evaluation": 4,
     "periodic": 4.5,  # evaluates and exports
-    "callbacks": 4,
+    "callbacks": 3.9,  # whose helpers other callbacks use
     "checkpoints": 4,  # of a learner
     "trackers": 4.2,
     "tensorboard_scalars": 4.4,  # flattens settings as trackers does

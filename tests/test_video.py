@@ -1,5 +1,6 @@
 """Videos: what they show, when they come, and that nothing else notices."""
 
+import json
 import multiprocessing
 import os
 import sys
@@ -239,6 +240,22 @@ def test_a_training_with_videos_is_the_one_without(tmp_path):
     recorder = ppo_tf.VideoRecorder(tmp_path, environments.DRAWING, 32, deterministic=False)
     assert train(recorder) == train()
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_after_an_interruption_the_next_video_comes_when_it_would_have_come(tmp_path):
+    def recorder():
+        made = ppo_tf.VideoRecorder(tmp_path, environments.DRAWING, 20)
+        made.set_model(helpers.make_policy(ppo_tf.make_envs(environments.DRAWING, 1)))
+        made.on_train_begin()
+        return made
+
+    before, after = recorder(), recorder()
+    before.on_epoch_end(0, {"rollout/steps": 24})
+    after.load_state(json.loads(json.dumps(before.state())))
+    for epoch, steps in enumerate([32, 40], start=1):
+        after.on_epoch_end(epoch, {"rollout/steps": steps})
+    names = ["steps-000000024.mp4", "steps-000000040.mp4"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
 
 
 @pytest.mark.parametrize(
