@@ -97,6 +97,17 @@ def read_wandb(folder):
     return runs
 
 
+def finished_wandb(folder, count):
+    """The runs in a folder, each to its end: `finish` tells wandb's process and does not wait."""
+    deadline = time.monotonic() + 60
+    while True:
+        runs = read_wandb(folder)
+        if len(runs) == count and all(only(records, "exit") for records in runs):
+            return runs
+        assert time.monotonic() < deadline, [[str(r)[:80] for r in records] for records in runs]
+        time.sleep(0.05)
+
+
 def wandb_values(records):
     """{name: [(step, value)]} of a run's records."""
     found = {}
@@ -123,7 +134,7 @@ def offline(monkeypatch):
 
 def test_wandb_holds_the_logs_over_environment_steps(fit, tmp_path, offline, capfd):
     history = fit(ppo_tf.WandbLogger("probe", "first", SETTINGS, tmp_path / "new", tags=["a"]))
-    (records,) = read_wandb(tmp_path / "new")
+    (records,) = finished_wandb(tmp_path / "new", 1)
     assert wandb_values(records) == expected(history)
     run = only(records, "run")[0]
     assert (run.project, run.display_name, list(run.tags)) == ("probe", "first", ["a"])
@@ -142,13 +153,14 @@ def test_wandb_goes_on_with_the_same_run(tmp_path, offline, capfd):
             raise Stop
         finally:
             loop.end()
+    finished_wandb(tmp_path, 1)
     second = int(time.time())
     while int(time.time()) == second:  # wandb names its folders by it
         time.sleep(0.05)
     after = ppo_tf.WandbLogger("probe", directory=tmp_path)
     after.load_state(state)
     loops.Loop(after).run(3, 4).end()
-    first, second = read_wandb(tmp_path)
+    first, second = finished_wandb(tmp_path, 2)
     ids = [only(records, "run")[0].run_id for records in (first, second)]
     assert ids == [state["id"]] * 2
     points = [*wandb_values(first)["train/loss"], *wandb_values(second)["train/loss"]]
