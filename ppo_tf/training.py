@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -98,7 +99,6 @@ def fit(
             )
     model = learner.policy
     model.stop_training = False
-    model.optimizer = learner.optimizer  # while training, where Keras' own fit has it
     history = keras.callbacks.History()
     callback_list = _Callbacks(
         [*callbacks, history],  # which sees what the others add to the logs
@@ -108,8 +108,7 @@ def fit(
         verbose=1,
         total_steps=iterations * steps_per_iteration,
     )
-    callback_list.on_train_begin()
-    try:
+    with callback_list.training(learner.optimizer):
         start = time.perf_counter() - state.seconds
         saved = state.iterations
         while state.iterations < iterations and not model.stop_training:
@@ -127,9 +126,6 @@ def fit(
         if checkpoints is not None and saved < state.iterations:
             steps = state.iterations * steps_per_iteration
             _save(checkpoints, steps, learner, collector, callbacks, state)
-    finally:
-        callback_list.on_train_end()
-        del model.optimizer
     return history.history
 
 
@@ -139,6 +135,21 @@ class _Callbacks(keras.callbacks.CallbackList):
     The conversion copies them, so that `fit` would not see what callbacks add; it looks at each
     value for long; and a bare `except` in it swallows Ctrl-C.
     """
+
+    @contextlib.contextmanager
+    def training(self, optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
+        """From on_train_begin to on_train_end, of those that began if one cannot."""
+        begun = []
+        self._model.optimizer = optimizer  # where Keras' own fit has it
+        try:
+            for callback in self.callbacks:
+                callback.on_train_begin(None)
+                begun.append(callback)
+            yield
+        finally:
+            for callback in begun:
+                callback.on_train_end(None)
+            del self._model.optimizer
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Hands the same logs to each in turn."""

@@ -168,6 +168,22 @@ def test_the_optimizer_is_the_models_while_it_trains_only(fit, shared):
     assert len(learner.policy.variables) < len(learner.optimizer.variables)
 
 
+def test_callbacks_before_one_that_cannot_begin_are_ended(fit, shared):
+    calls = []
+
+    def refuse(logs):
+        raise OSError("no room")
+
+    first = keras.callbacks.LambdaCallback(on_train_end=lambda logs: calls.append("first"))
+    second = keras.callbacks.LambdaCallback(
+        on_train_begin=refuse, on_train_end=lambda logs: calls.append("second")
+    )
+    with pytest.raises(OSError, match="no room"):
+        fit([first, second])
+    assert calls == ["first"]
+    assert not hasattr(shared[0].policy, "optimizer")
+
+
 def test_terminate_on_nan_ends_the_training_in_peace(shared):
     learner, rollouts = shared
     trajectory, episodes = rollouts[1]
