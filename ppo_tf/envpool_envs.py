@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
+from ppo_tf.extras import needs
 from ppo_tf.spaces import is_composite
 
 
@@ -34,9 +35,7 @@ class EnvPoolEnvs(gymnasium.vector.VectorEnv):
         try:
             import envpool
         except ImportError as error:
-            raise ImportError(
-                "backend='envpool' needs the extra 'envpool': pip install 'ppo_tf[envpool]'"
-            ) from error
+            raise ImportError(needs("backend='envpool'", "envpool")) from error
         if env_id not in envpool.list_all_envs():
             raise ValueError(f"EnvPool does not have the environment. Received: env={env_id!r}")
         reference = gymnasium.make(env_id)

@@ -15,7 +15,7 @@ from gymnasium.vector import AutoresetMode
 from ppo_tf import ops
 from ppo_tf.atari import AtariEnvs, is_atari
 from ppo_tf.envpool_envs import EnvPoolEnvs, has_plain_spaces
-from ppo_tf.extras import extra_of_entry_point, is_atari_id
+from ppo_tf.extras import extra_of_entry_point, is_atari_id, needs
 from ppo_tf.mask_observation import MASK_KEY, MaskObservation, has_mask
 
 BACKENDS = ("auto", "sync", "async", "vector", "envpool")
@@ -193,7 +193,7 @@ def _find_spec(env_id: str) -> gymnasium.envs.registration.EnvSpec:
         return gymnasium.spec(name)
     except ImportError as error:
         if module == "ale_py":
-            raise ImportError(f"{env_id} needs the extra {_install('atari')}") from error
+            raise ImportError(needs(env_id, "atari")) from error
         raise ImportError(f"The module of env={env_id!r} cannot be imported: {error}") from error
     except gymnasium.error.Error as error:
         near = _near_names(name)
@@ -211,12 +211,8 @@ def _missing_package(env_id, spec, kwargs, error) -> str:
     if "pygame" in str(error) and kwargs.get("render_mode"):
         extra = "render"
     if extra is not None:
-        return f"{env_id} needs the extra {_install(extra)}"
+        return needs(env_id, extra)
     return f"{env_id} needs a package that is not installed: {error}"
-
-
-def _install(extra: str) -> str:
-    return f"{extra!r}: pip install 'ppo_tf[{extra}]'"
 
 
 def _look(spec: gymnasium.envs.registration.EnvSpec, kwargs: dict[str, Any]) -> tuple[bool, bool]:

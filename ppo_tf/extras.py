@@ -11,6 +11,11 @@ from packaging.requirements import Requirement
 _OF_PACKAGE = {"mujoco": "mujoco", "box2d": "box2d", "ale_py": "atari"}
 
 
+def needs(what: str, extra: str) -> str:
+    """The message of an ImportError: what needs an extra that is not installed, and the remedy."""
+    return f"{what} needs the extra {extra!r}: pip install 'ppo_tf[{extra}]'"
+
+
 def extra_of_entry_point(entry_point: object) -> str | None:
     """The extra that an environment needs, by its spec's entry point; None: no extra."""
     parts = str(entry_point).replace(":", ".").split(".")

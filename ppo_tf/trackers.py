@@ -16,6 +16,7 @@ from typing import Any
 import keras
 
 from ppo_tf.callbacks import Logs, is_missing
+from ppo_tf.extras import needs
 
 
 class WandbLogger(keras.callbacks.Callback):
@@ -49,9 +50,7 @@ class WandbLogger(keras.callbacks.Callback):
         try:
             import wandb
         except ImportError:
-            raise ImportError(
-                "WandbLogger needs the extra 'wandb': pip install 'ppo_tf[wandb]'"
-            ) from None
+            raise ImportError(needs("WandbLogger", "wandb")) from None
         self._wandb = wandb
         self._directory = directory
         self._options: dict[str, Any] = {"project": project, "name": name, "config": config}
@@ -121,9 +120,7 @@ class MLflowLogger(keras.callbacks.Callback):
         try:
             import mlflow
         except ImportError:
-            raise ImportError(
-                "MLflowLogger needs the extra 'mlflow': pip install 'ppo_tf[mlflow]'"
-            ) from None
+            raise ImportError(needs("MLflowLogger", "mlflow")) from None
         self._mlflow = mlflow
         self._experiment, self._run_name, self._uri = experiment, name, tracking_uri
         self._config = flat_settings(config)

@@ -30,11 +30,11 @@ from ppo_tf.callbacks import passes_multiple
 from ppo_tf.envs import make_envs
 from ppo_tf.evaluation import Act, Evaluation, make_act, play
 from ppo_tf.export import check_new_folder
+from ppo_tf.extras import needs
 from ppo_tf.policy import Policy
 
 MAX_STEPS = 2_000  # frames wait in memory for the end, and 600 x 400 pixels are 0.7 MB
 
-_EXTRA = "'video': pip install 'ppo_tf[video]'"
 _SUFFIXES = (".mp4", ".gif")
 _GIF_FPS = 50  # browsers show a frame of a GIF for 20 ms at least
 
@@ -194,7 +194,7 @@ def check_video_path(path: str | os.PathLike, *, overwrite: bool = False) -> Pat
     if path.suffix not in _SUFFIXES:
         raise ValueError(f"A video must end in {' or '.join(_SUFFIXES)}. Received: path={path}")
     if importlib.util.find_spec("moviepy") is None:
-        raise ImportError(f"Videos need the extra {_EXTRA}")
+        raise ImportError(needs("A video", "video"))
     return path if overwrite and path.is_file() else check_new_folder(path, "video")
 
 
@@ -224,7 +224,7 @@ def _drawing_envs(env_id: str, kwargs: dict[str, Any]) -> gymnasium.vector.Vecto
         if envs is not None:
             _abandon(envs)
         if isinstance(error, ImportError | gymnasium.error.DependencyNotInstalled):
-            raise ImportError(f"A video of {env_id} needs the extra {_EXTRA}") from error
+            raise ImportError(needs(f"A video of {env_id}", "video")) from error
         # A driver that crashes ends the process, which is an EOFError or a broken pipe here.
         raise RuntimeError(
             f"{env_id} cannot be drawn on this machine ({type(error).__name__}: {error}); MuJoCo "
