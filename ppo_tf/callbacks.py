@@ -8,13 +8,14 @@ import json
 import math
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 import keras
 import rich.console
 import rich.progress
 
-from ppo_tf.files import AppendedFile
+from ppo_tf.files import AppendedFile, write_atomically
 
 Logs = dict[str, Any] | None
 
@@ -36,8 +37,9 @@ def _is_json(value: Any) -> bool:
 class MetricsCSV(keras.callbacks.Callback):
     """One row per iteration, written at once; an empty field where a quantity has no value.
 
-    Keras' own CSVLogger adds an empty `val_` column for each of ours. From a checkpoint it goes on
-    where the file was then: rows after that are cut off.
+    Keras' own CSVLogger adds an empty `val_` column for each of ours, and drops logs that the first
+    row lacks; here they get a column, empty in the rows before. From a checkpoint it goes on where
+    the file was then: rows after that are cut off.
 
     Args:
         path: of the file, written anew.
@@ -45,8 +47,9 @@ class MetricsCSV(keras.callbacks.Callback):
 
     def __init__(self, path: str | os.PathLike):
         super().__init__()
+        self._path = Path(path)
         self._file = AppendedFile(path)
-        self._names: list[str] | None = None
+        self._names: list[str] = []
 
     def state(self) -> dict[str, Any]:
         """The size of the file and its columns."""
@@ -59,23 +62,40 @@ class MetricsCSV(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Logs = None) -> None:
         """Opens the file."""
+        if self._names:
+            names, rows = self._read()
+            if names != self._names:  # columns that came after the checkpoint
+                write_atomically(self._path, self._as_csv(rows))
         self._file.open()
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Writes the iteration's row."""
         row = {"iteration": epoch, **(logs or {})}
-        text = io.StringIO()
-        writer = csv.DictWriter(text, self._names or list(row), lineterminator="\n")
-        if self._names is None:
-            self._names = list(row)
-            writer.writeheader()
-        writer.writerow({name: "" if is_missing(value) else value for name, value in row.items()})
-        self._file.write(text.getvalue().encode())
+        row = {name: "" if is_missing(value) else value for name, value in row.items()}
+        new = [name for name in row if name not in self._names]
+        if new:
+            self._names = [*self._names, *new]
+            self._file.replace(self._as_csv(self._read()[1]))
+        self._file.write(self._as_csv([row], header=False))
 
     def on_train_end(self, logs: Logs = None) -> None:
         """Closes the file."""
         self._file.close()
-        self._names = None
+        self._names = []
+
+    def _read(self) -> tuple[list[str], list[dict[str, Any]]]:
+        """Names and rows of the file, whatever a machine that stopped has left at its end."""
+        with open(self._path, newline="", errors="replace") as file:
+            reader = csv.DictReader(line.replace("\0", "") for line in file)
+            return list(reader.fieldnames or ()), list(reader)
+
+    def _as_csv(self, rows: list[dict[str, Any]], header: bool = True) -> bytes:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self._names, extrasaction="ignore", lineterminator="\n")
+        if header:
+            writer.writeheader()
+        writer.writerows(rows)
+        return text.getvalue().encode()
 
 
 class MetricsJSONL(keras.callbacks.Callback):

@@ -65,7 +65,7 @@ class Checkpoints:
         self.keep = keep
         self.monitor = monitor
         self._warn = warn
-        self._best: dict[str, Any] = {}  # "steps" and "score" of the best one
+        self._best: dict[str, Any] = {}  # "steps" and "score" of the best one, and its "monitor"
         self._seen: float | None = None  # last value of the monitored log since the last checkpoint
 
     def due(self, steps: int, previous: int) -> bool:
@@ -94,7 +94,7 @@ class Checkpoints:
             OSError: it can't be written; those before it are as they were.
         """
         if self._seen is not None and self._seen >= self._best.get("score", -np.inf):
-            self._best = {"steps": steps, "score": self._seen}
+            self._best = {"steps": steps, "score": self._seen, "monitor": self.monitor}
         self._seen = None
         path = self.path(steps)
         content = _pack(variables, {**values, "best": self._best})
@@ -121,7 +121,9 @@ class Checkpoints:
             except DamagedCheckpoint as error:
                 self._warn(f"checkpoint {path} is damaged ({error}); the one before it is used")
                 continue
-            self._best, self._seen = values.pop("best"), None
+            best, self._seen = values.pop("best"), None
+            # Scores of another log can't be compared.
+            self._best = best if best.get("monitor") == self.monitor else {}
             return variables, values
         if paths:
             raise ValueError(f"No checkpoint is whole. Received: folder={self.folder}")

@@ -81,6 +81,21 @@ class AppendedFile:
         except OSError as error:
             raise OSError(f"cannot write {self._path}: {error.strerror}") from error
 
+    def replace(self, content: bytes) -> None:
+        """Has this in the file instead, as a whole or not at all, and goes on behind it.
+
+        Raises:
+            OSError: it can't be written; names the file, which is as it was.
+        """
+        assert self._file is not None
+        self._file.close()  # Windows replaces no open file
+        try:
+            write_atomically(self._path, content)
+        except OSError as error:
+            raise OSError(f"cannot write {self._path}: {error.strerror}") from error
+        self._size = len(content)
+        self.open()
+
     def sync(self) -> int:
         """Has all of it on the disk and returns the file's size in bytes."""
         assert self._file is not None

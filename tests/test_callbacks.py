@@ -60,6 +60,47 @@ def test_a_resumed_file_is_that_of_a_run_in_one_go(tmp_path, kind):
     assert (tmp_path / "resumed").read_text() == (tmp_path / "whole").read_text()
 
 
+def rows_of(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_log_that_comes_later_gets_a_column(tmp_path):
+    path = tmp_path / "metrics.csv"
+    loop = loops.Loop(ppo_tf.MetricsCSV(path)).run(0, 1)
+    loop.run(2, 2, eval__score=7.5).run(3, 3, **{"note": 'a, "b"'}).run(4, 4).end()
+    rows = rows_of(path)
+    assert [row["eval/score"] for row in rows] == ["", "", "7.5", "", ""]
+    assert [row["note"] for row in rows] == ["", "", "", 'a, "b"', ""]
+    assert [row["train/loss"] for row in rows] == ["0.5", "1.5", "2.5", "3.5", "4.5"]
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
+
+
+@pytest.mark.parametrize("torn", [b"", b"3,4", b"\0" * 4096, b"\xff\xfe\n"])
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_columns_that_came_before_or_after_a_checkpoint(tmp_path, at, torn):
+    """One comes with iteration 1, one with 3; the run is killed after that."""
+
+    def go_on(callback, first, last):
+        loop = loops.Loop(callback)
+        for i in range(first, last + 1):
+            logs = ({"a": i} if i >= 1 else {}) | ({"b": -i} if i >= 3 else {})
+            loop.run(i, i, **logs)
+            if i == at:
+                yield json.loads(json.dumps(callback.state()))
+        yield loop.end()
+
+    list(go_on(ppo_tf.MetricsCSV(tmp_path / "whole"), 0, 4))
+    state = next(states := go_on(ppo_tf.MetricsCSV(tmp_path / "resumed"), 0, 3))
+    next(states)
+    with open(tmp_path / "resumed", "ab") as file:
+        file.write(torn)
+    after = ppo_tf.MetricsCSV(tmp_path / "resumed")
+    after.load_state(state)
+    list(go_on(after, at + 1, 4))
+    assert (tmp_path / "resumed").read_text() == (tmp_path / "whole").read_text()
+
+
 @pytest.mark.parametrize("kind", [ppo_tf.MetricsCSV, ppo_tf.MetricsJSONL])
 def test_a_second_run_of_the_same_object_writes_the_file_anew(tmp_path, kind):
     callback = kind(tmp_path / "metrics")

@@ -64,6 +64,13 @@ def test_the_newest_and_the_best_stay(tmp_path):
     checkpoints.watch({"score": 4.0})
     checkpoints.save(60, ARRAYS, VALUES)
     assert names(tmp_path) == [checkpoints.path(steps).name for steps in (20, 50, 60)]
+    # The scores of another log are not compared with those.
+    checkpoints = ppo_tf.Checkpoints(tmp_path, keep=1, monitor="other")
+    checkpoints.latest()
+    for steps, score in (70, -2.0), (80, -3.0), (90, -4.0):
+        checkpoints.watch({"other": score})
+        checkpoints.save(steps, ARRAYS, VALUES)
+    assert names(tmp_path) == [checkpoints.path(steps).name for steps in (70, 90)]
 
 
 def test_one_is_due_whenever_a_multiple_is_passed():

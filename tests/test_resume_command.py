@@ -1,5 +1,6 @@
 """Going on with a run by the training command, and repeating one."""
 
+import gc
 import json
 import os
 import re
@@ -112,6 +113,17 @@ def test_a_finished_run_can_have_more_steps_and_other_evaluations(origin, unfini
     config = json.loads((unfinished / "config.json").read_text())
     assert config["settings"]["total_steps"] == {"value": 192, "source": "flag"}
     assert config["settings"]["horizon"] == {"value": 16, "source": "flag"}
+
+
+def test_evaluations_can_begin_and_end_when_a_run_goes_on(origin, unfinished, run):
+    assert run("--resume=run", "--total_steps=192", "--eval_every=32") == 0
+    gc.collect()  # a process drops its lock when it ends; this one goes on
+    assert run("--resume=run", "--total_steps=256", "--eval_every=0") == 0
+    rows, _ = plain(unfinished)
+    evaluated = [row.pop("eval/mean_return") for row in rows]
+    assert [value != "" for value in evaluated] == [False] * 4 + [True] * 2 + [False] * 2
+    first = [{k: v for k, v in row.items() if not k.startswith("eval/")} for row in rows[:4]]
+    assert first == plain(origin)[0]
 
 
 def test_a_finished_run_is_left_alone(origin, unfinished, run, capfd):
