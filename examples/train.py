@@ -91,6 +91,7 @@ SETTINGS = {
     "mlflow_experiment": (str, "Experiment of MLflow to log to as well."),
     "jit": (bool, "Whether XLA compiles the update; none: unless there are images."),
 }
+LEAST = {"eval_episodes": 1, "checkpoint_every": 0, "eval_every": 0, "video_every": 0}
 DEFINE = {
     int: flags.DEFINE_integer,
     float: flags.DEFINE_float,
@@ -142,8 +143,9 @@ class Run:
         self.logdir, self.export_dir = plan.logdir, plan.export_dir
         self.policy_path, self.resumed = plan.policy_path, plan.resumed
         s = self.values = {name: setting.value for name, setting in self.settings.items()}
-        if s["eval_episodes"] < 1:
-            raise ValueError(f"eval_episodes must be at least 1. Received: {s['eval_episodes']}")
+        for name, least in LEAST.items():
+            if s[name] < least:
+                raise ValueError(f"{name} must be at least {least}. Received: {name}={s[name]}")
         self.backend, reason = s["backend"], "as asked"
         if self.backend == "auto":
             self.backend, reason = ppo_tf.choose_backend(self.env_id, s["num_envs"])
