@@ -111,17 +111,34 @@ def test_a_second_run_of_the_same_object_writes_the_file_anew(tmp_path, kind):
     assert again == (tmp_path / "metrics").read_text()
 
 
-def test_a_full_disk_names_the_json_lines(tmp_path):
+@pytest.fixture
+def room():
+    """Sets how many bytes a file may have, as if the disk was full behind them."""
     resource = pytest.importorskip("resource")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    loop = loops.Loop(ppo_tf.MetricsJSONL(tmp_path / "metrics.jsonl"))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))
-    try:
-        with pytest.raises(OSError, match=r"cannot write .*metrics\.jsonl: "):
-            loop.run(0, 99)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        loop.end()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("kind", [ppo_tf.MetricsCSV, ppo_tf.MetricsJSONL])
+def test_a_full_disk_names_the_file(tmp_path, room, kind):
+    loop = loops.Loop(kind(tmp_path / "metrics"))
+    room(500)
+    with pytest.raises(OSError, match=r"cannot write .*metrics: "):
+        loop.run(0, 99)
+    loop.end()
+
+
+def test_a_full_disk_while_a_column_is_added_costs_no_row(tmp_path, room):
+    path = tmp_path / "metrics.csv"
+    loop = loops.Loop(ppo_tf.MetricsCSV(path)).run(0, 9)
+    before = path.read_text()
+    room(len(before))
+    with pytest.raises(OSError, match=r"cannot write .*metrics\.csv: "):
+        loop.run(10, 10, eval__score=1.0)
+    loop.end()
+    assert path.read_text() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
 
 
 class Killed(BaseException):
