@@ -61,7 +61,7 @@ def finish(logdir, total_steps):
 
 def kill_at_random(logdir, total_steps, rng):
     """Starts the command and kills it, or has it kill itself while it writes a checkpoint."""
-    if rng.random() < 0.4:  # three calls write config.json, three each checkpoint
+    if rng.random() < 0.4:  # three calls write config.json; a checkpoint, with the logs, six
         process = start(logdir, total_steps, at=rng.randint(4, 40))
     else:
         process = start(logdir, total_steps)
