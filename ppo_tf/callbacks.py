@@ -8,14 +8,13 @@ import json
 import math
 import os
 import time
-from pathlib import Path
 from typing import Any
 
 import keras
 import rich.console
 import rich.progress
 
-from ppo_tf.files import AppendedFile, write_atomically
+from ppo_tf.files import AppendedFile, naming, write_atomically
 
 Logs = dict[str, Any] | None
 
@@ -47,7 +46,6 @@ class MetricsCSV(keras.callbacks.Callback):
 
     def __init__(self, path: str | os.PathLike):
         super().__init__()
-        self._path = Path(path)
         self._file = AppendedFile(path)
         self._names: list[str] = []
 
@@ -65,7 +63,8 @@ class MetricsCSV(keras.callbacks.Callback):
         if self._names:
             names, rows = self._read()
             if names != self._names:  # columns that came after the checkpoint
-                write_atomically(self._path, self._as_csv(rows))
+                with naming(self._file.path):
+                    write_atomically(self._file.path, self._as_csv(rows))
         self._file.open()
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
@@ -85,7 +84,7 @@ class MetricsCSV(keras.callbacks.Callback):
 
     def _read(self) -> tuple[list[str], list[dict[str, Any]]]:
         """Names and rows of the file, whatever a machine that stopped has left at its end."""
-        with open(self._path, newline="", errors="replace") as file:
+        with open(self._file.path, newline="", errors="replace") as file:
             reader = csv.DictReader(line.replace("\0", "") for line in file)
             return list(reader.fieldnames or ()), list(reader)
 

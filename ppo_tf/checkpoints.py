@@ -21,7 +21,7 @@ import keras
 import numpy as np
 
 from ppo_tf.callbacks import passes_multiple
-from ppo_tf.files import write_atomically
+from ppo_tf.files import naming, write_atomically
 from ppo_tf.learner import Learner
 
 FORMAT = 1
@@ -98,11 +98,9 @@ class Checkpoints:
         self._seen = None
         path = self.path(steps)
         content = _pack(variables, {**values, "best": self._best})
-        try:
+        with naming(f"the checkpoint {path}"):
             self.folder.mkdir(parents=True, exist_ok=True)
             write_atomically(path, content)
-        except OSError as error:
-            raise OSError(f"cannot write the checkpoint {path}: {error.strerror}") from error
         self._prune(steps)
         return path
 

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+
+
+@contextlib.contextmanager
+def naming(what: object) -> Iterator[None]:
+    """Has an OSError of what writes a file say which."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"cannot write {what}: {error.strerror}") from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -45,7 +56,7 @@ class AppendedFile:
     """A file that only grows, and can be cut back to where it was at a checkpoint."""
 
     def __init__(self, path: str | os.PathLike):
-        self._path = Path(path)
+        self.path = Path(path)
         self._file: IO[bytes] | None = None
         self._size: int | None = None  # of what is kept; None: nothing
 
@@ -55,16 +66,16 @@ class AppendedFile:
         Raises:
             ValueError: the file is shorter, or not there.
         """
-        there = self._path.stat().st_size if self._path.exists() else 0
+        there = self.path.stat().st_size if self.path.exists() else 0
         if there < size:
             raise ValueError(
-                f"{self._path} was {size} bytes long at the checkpoint. Received: {there} bytes"
+                f"{self.path} was {size} bytes long at the checkpoint. Received: {there} bytes"
             )
         self._size = size
 
     def open(self) -> None:
         """Opens it, empty or cut."""
-        self._file = open(self._path, "wb" if self._size is None else "r+b", buffering=0)  # noqa: SIM115
+        self._file = open(self.path, "wb" if self._size is None else "r+b", buffering=0)  # noqa: SIM115
         self._file.truncate(self._size)
         self._file.seek(0, os.SEEK_END)
 
@@ -75,11 +86,9 @@ class AppendedFile:
             OSError: it can't be written; names the file.
         """
         assert self._file is not None
-        try:
+        with naming(self.path):
             while rest:  # unbuffered files may write a part
                 rest = rest[self._file.write(rest) :]
-        except OSError as error:
-            raise OSError(f"cannot write {self._path}: {error.strerror}") from error
 
     def replace(self, content: bytes) -> None:
         """Has this in the file instead, as a whole or not at all, and goes on behind it.
@@ -89,10 +98,8 @@ class AppendedFile:
         """
         assert self._file is not None
         self._file.close()  # Windows replaces no open file
-        try:
-            write_atomically(self._path, content)
-        except OSError as error:
-            raise OSError(f"cannot write {self._path}: {error.strerror}") from error
+        with naming(self.path):
+            write_atomically(self.path, content)
         self._size = len(content)
         self.open()
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import filelock
 
-from ppo_tf.files import write_atomically
+from ppo_tf.files import naming, write_atomically
 from ppo_tf.folders import check_new_folder
 from ppo_tf.presets import DEFAULTS, Setting, resolve
 
@@ -158,10 +158,8 @@ def write_json(path: Path, value: Any) -> None:
     Raises:
         OSError: it can't be written; names the file.
     """
-    try:
+    with naming(path):
         write_atomically(path, f"{json.dumps(value, indent=2)}\n".encode())
-    except OSError as error:
-        raise OSError(f"cannot write {path}: {error.strerror}") from error
 
 
 def read_config(path: str | os.PathLike, argument: str = "config") -> dict[str, Any]:

@@ -141,6 +141,19 @@ def test_a_full_disk_while_a_column_is_added_costs_no_row(tmp_path, room):
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
 
 
+def test_a_full_disk_while_a_column_is_dropped_names_the_file(tmp_path, room):
+    path = tmp_path / "metrics.csv"
+    before, after = ppo_tf.MetricsCSV(path), ppo_tf.MetricsCSV(path)
+    loop = loops.Loop(before).run(0, 1)
+    after.load_state(before.state())
+    loop.run(2, 2, eval__score=1.0).end()
+    text = path.read_text()
+    room(10)
+    with pytest.raises(OSError, match=r"cannot write .*metrics\.csv: "):
+        loops.Loop(after)
+    assert path.read_text() == text
+
+
 class Killed(BaseException):
     """Ends the process, as far as a test can."""
 
