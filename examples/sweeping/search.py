@@ -6,6 +6,7 @@ import statistics
 
 import numpy as np
 
+from ppo_tf.extras import needs
 from sweeping.runs import Run, folder_name
 from sweeping.settings import describe
 
@@ -155,9 +156,7 @@ def import_optuna():
         import optuna
         import optuna.storages.journal
     except ImportError as error:
-        raise ImportError(
-            "--search needs the extra 'sweep': pip install 'ppo_tf[sweep]'"
-        ) from error
+        raise ImportError(needs("--search", "sweep")) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 
