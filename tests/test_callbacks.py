@@ -1,6 +1,5 @@
 """The log files, and all our callbacks together in a run that was interrupted."""
 
-import csv
 import json
 import math
 
@@ -8,6 +7,7 @@ import keras
 import loops
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from train_command import read_csv, without_times
 
 import ppo_tf
 
@@ -60,16 +60,11 @@ def test_a_resumed_file_is_that_of_a_run_in_one_go(tmp_path, kind):
     assert (tmp_path / "resumed").read_text() == (tmp_path / "whole").read_text()
 
 
-def rows_of(path):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def test_a_log_that_comes_later_gets_a_column(tmp_path):
     path = tmp_path / "metrics.csv"
     loop = loops.Loop(ppo_tf.MetricsCSV(path)).run(0, 1)
     loop.run(2, 2, eval__score=7.5).run(3, 3, **{"note": 'a, "b"'}).run(4, 4).end()
-    rows = rows_of(path)
+    rows = read_csv(path)
     assert [row["eval/score"] for row in rows] == ["", "", "7.5", "", ""]
     assert [row["note"] for row in rows] == ["", "", "", 'a, "b"', ""]
     assert [row["train/loss"] for row in rows] == ["0.5", "1.5", "2.5", "3.5", "4.5"]
@@ -212,8 +207,7 @@ def test_a_killed_run_that_goes_on_leaves_what_an_uninterrupted_one_does(tmp_pat
     assert lines(parts) == lines(whole) and len(lines(whole)) == 10
 
     def table(folder):
-        with open(folder / "metrics.csv", newline="") as file:
-            return [{k: v for k, v in r.items() if k not in TIMES} for r in csv.DictReader(file)]
+        return without_times(read_csv(folder / "metrics.csv"))
 
     assert table(parts) == table(whole) and len(table(whole)) == 10
 

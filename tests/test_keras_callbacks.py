@@ -1,6 +1,5 @@
 """Keras' own callbacks with `fit`, unchanged."""
 
-import csv
 import http.server
 import json
 import math
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from train_command import read_csv
 
 import ppo_tf
 
@@ -68,22 +68,17 @@ def differ(one, other):
     return any(not np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def read(path):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def test_csv_logger(fit, tmp_path):
     path = str(tmp_path / "log.csv")
     history = fit([keras.callbacks.CSVLogger(path)], returns=[math.nan, 1.0])
-    rows = read(path)
+    rows = read_csv(path)
     assert [row["epoch"] for row in rows] == ["0", "1"]
     for name, values in history.items():
         np.testing.assert_equal([float(row[name]) for row in rows], values, err_msg=name)
     fit([keras.callbacks.CSVLogger(path, append=True)])
-    assert [row["epoch"] for row in read(path)] == ["0", "1", "0", "1", "2"]
+    assert [row["epoch"] for row in read_csv(path)] == ["0", "1", "0", "1", "2"]
     fit([keras.callbacks.CSVLogger(path)])
-    assert [row["epoch"] for row in read(path)] == ["0", "1", "2"]
+    assert [row["epoch"] for row in read_csv(path)] == ["0", "1", "2"]
 
 
 def scalars(folder):

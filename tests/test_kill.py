@@ -1,6 +1,5 @@
 """The training command, killed again and again, ends as if nothing had happened."""
 
-import csv
 import json
 import os
 import random
@@ -11,7 +10,7 @@ import time
 import numpy as np
 import pytest
 import train_command
-from train_command import DEADLY
+from train_command import DEADLY, read_csv, without_times
 
 import ppo_tf
 
@@ -82,11 +81,7 @@ def kill_at_random(logdir, total_steps, rng):
 
 def result(logdir):
     """All that a run leaves, without what a clock measured."""
-    with open(logdir / "metrics.csv", newline="") as file:
-        rows = [
-            {name: value for name, value in row.items() if not name.startswith("time/")}
-            for row in csv.DictReader(file)
-        ]
+    rows = without_times(read_csv(logdir / "metrics.csv"))
     variables, values = ppo_tf.Checkpoints(logdir / "checkpoints").latest()
     values["run"].pop("seconds")
     values.pop("callbacks")  # sizes of files that have times in them

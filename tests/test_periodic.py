@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from train_command import without_times
 
 import ppo_tf
 from ppo_tf import periodic
@@ -68,10 +69,6 @@ class Interrupted(Exception):
 
 def metadata(path):
     return json.loads((path / "assets.extra" / "policy.json").read_text())
-
-
-def without_times(logs):
-    return [{n: v for n, v in row.items() if not n.startswith("time/")} for row in logs]
 
 
 class Scores:

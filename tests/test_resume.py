@@ -1,13 +1,12 @@
 """A run that was interrupted and goes on equals one that was not, bit for bit."""
 
-import csv
-
 import environments
 import helpers
 import keras
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
+from train_command import read_csv, without_times
 
 import ppo_tf
 
@@ -67,11 +66,7 @@ def train(folder, iterations, *callbacks, **kwargs):
 
 def rows(folder):
     """metrics.csv without what a clock measured."""
-    with open(folder / "metrics.csv", newline="") as file:
-        return [
-            {name: value for name, value in row.items() if not name.startswith("time/")}
-            for row in csv.DictReader(file)
-        ]
+    return without_times(read_csv(folder / "metrics.csv"))
 
 
 def files(folder):

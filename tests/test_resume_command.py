@@ -10,7 +10,7 @@ import sys
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from train_command import SCRIPT, TINY, read_csv
+from train_command import SCRIPT, TINY, read_csv, without_times
 
 from ppo_tf import runs
 
@@ -39,10 +39,7 @@ def unfinished(origin, tmp_path):
 
 def plain(folder):
     """What a run leaves, without what a clock measured."""
-    rows = [
-        {name: value for name, value in row.items() if not name.startswith("time/")}
-        for row in read_csv(folder / "metrics.csv")
-    ]
+    rows = without_times(read_csv(folder / "metrics.csv"))
     return rows, json.loads((folder / runs.RESULT).read_text())
 
 

@@ -1,6 +1,5 @@
 """The sweep command: which runs it makes, what it reports, how it ends and goes on."""
 
-import csv
 import json
 import math
 import os
@@ -12,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from train_command import read_csv
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 FAKE = Path(__file__).with_name("fake_train.py")
@@ -49,8 +49,7 @@ def end(process):
 
 
 def rows(folder):
-    with open(folder / "results.csv", newline="") as file:
-        return list(csv.DictReader(file))
+    return read_csv(folder / "results.csv")
 
 
 def table(folder):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from train_command import TINY, read_csv, start
+from train_command import TINY, read_csv, start, without_times
 
 import ppo_tf
 from ppo_tf.presets import DEFAULTS, PRESETS
@@ -154,10 +154,7 @@ def test_the_same_flags_give_the_same_run_and_another_seed_another(run, tmp_path
     for name in ("one", "two", "other"):
         assert (tmp_path / f"{name}-policy" / "saved_model.pb").exists()
         assert not (tmp_path / name / "policy").exists()
-        rows[name] = [
-            {k: v for k, v in row.items() if not k.startswith("time/")}
-            for row in read_csv(tmp_path / name / "metrics.csv")
-        ]
+        rows[name] = without_times(read_csv(tmp_path / name / "metrics.csv"))
         rows[name].append((tmp_path / name / "evaluation.json").read_text())
     assert rows["one"] == rows["two"]
     assert rows["one"] != rows["other"]

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import rich.console
+from train_command import read_csv
 
 import ppo_tf
 
@@ -259,9 +260,7 @@ def test_metrics_csv_leaves_what_has_no_value_empty(shared, tmp_path):
     rollouts = [(rollouts[0][0], []), (rollouts[1][0], [ppo_tf.Episode(7.0, 3)])]
     path = tmp_path / "metrics.csv"
     ppo_tf.fit(learner, Data(rollouts), total_steps=2 * BATCH, callbacks=[ppo_tf.MetricsCSV(path)])
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["rollout/episode_return"] for row in rows] == ["", "7.0"]
+    assert [row["rollout/episode_return"] for row in read_csv(path)] == ["", "7.0"]
 
 
 def test_metrics_csv_can_be_read_while_training_goes_on(fit, tmp_path):
