@@ -75,7 +75,7 @@ def run_ppo_tf(job):
         ppo_tf.mlp_critic(envs, hidden_sizes=hidden, seed=1),
         epochs=job["epochs"],
         minibatch_size=job["minibatch"],
-        reward_scaling=ppo_tf.RewardScaling(),
+        reward_transformation=ppo_tf.RewardScaling(),
     )
     collector = ppo_tf.VectorCollector(envs, learner.policy, job["horizon"])
     learner.update(collector.collect()[0])
@@ -122,7 +122,7 @@ def run_random(job):
     """Times stepping ppo_tf's environments with random actions, and nothing else."""
     import numpy as np
 
-    from ppo_tf.envs import make_envs
+    from ppo_tf.environments.backends import make_envs
 
     envs = make_envs(job["env"], job["num_envs"])
     envs.reset()

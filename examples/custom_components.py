@@ -90,7 +90,7 @@ def train(name, env_id, make_policy, *, gamma, estimator=None, loss=None):
         ppo_tf.default_optimizer(1e-3),
         estimator or ppo_tf.GAE(gamma),
         loss,
-        reward_scaling=ppo_tf.RewardScaling(gamma),
+        reward_transformation=ppo_tf.RewardScaling(gamma),
     )
     before = ppo_tf.evaluate(learner.policy, env_id, episodes=20)
     ppo_tf.fit(learner, envs, total_steps=60_000, horizon=256)

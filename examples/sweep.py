@@ -32,7 +32,7 @@ from sweeping.search import Search, import_optuna
 from sweeping.settings import parse, text
 from sweeping.tables import best_settings, csv_rows, digits_of, summary
 
-from ppo_tf.runs import RESULT, is_new, lock_folder, write_json
+from ppo_tf.command.runs import RESULT, is_new, lock_folder, write_json
 
 ENV = flags.DEFINE_string("env", None, "Gymnasium id of the environment. Required, to begin.")
 SEEDS = flags.DEFINE_integer("seeds", None, "Seeds per setting: 0 to SEEDS - 1. (default: 1)")

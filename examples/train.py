@@ -12,8 +12,8 @@ import textwrap
 from absl import app, flags, logging
 
 import ppo_tf
-from ppo_tf import runs
-from ppo_tf.presets import CHOICES, DEFAULTS
+from ppo_tf.command import runs
+from ppo_tf.command.presets import CHOICES, DEFAULTS
 
 ENV = flags.DEFINE_string(
     "env", None, "Gymnasium id of the environment, such as Pendulum-v1. Required."
@@ -62,10 +62,10 @@ SETTINGS = {
     "max_gradient_norm": (float, "Bound of the gradients' joint norm."),
     "epochs": (int, "Passes over the data per update, count."),
     "minibatch_size": (int, "Samples per gradient step; divides horizon * num_envs."),
-    "target_kl": (float, "Divergence that ends an update's epochs early, nats."),
+    "early_stopping_kl": (float, "Divergence that ends an update's epochs early, nats."),
     "recompute_advantages": (bool, "Whether every epoch estimates advantages anew."),
     "standardize_advantages": (bool, "Whether a minibatch's advantages get mean 0, std 1."),
-    "scale_rewards": (bool, "Whether rewards are divided by the running std of returns."),
+    "reward_scaling": (bool, "Whether rewards are divided by the running std of returns."),
     "normalize_observations": (bool, "Whether models normalise by running statistics."),
     "hidden_sizes": (tuple, "Units of the hidden layers, comma-separated."),
     "activation": (str, "Of the hidden layers, a Keras name."),
@@ -74,7 +74,7 @@ SETTINGS = {
     "cell": (str, "Memory behind the hidden layers."),
     "cell_units": (int, "Units of that memory, count."),
     "sequence_length": (int, "Steps that gradients reach back in a memory."),
-    "critic_only": (tuple, "Keys of the observation that only the critic sees."),
+    "actor_exclude": (tuple, "Keys of the observation that only the critic sees."),
     "continuous": (str, "Distribution of Box actions."),
     "sde_period": (int, "Steps for which --continuous=gsde holds its noise."),
     "initial_scale": (float, "First standard deviation of a Gaussian, in half action ranges."),
@@ -89,7 +89,7 @@ SETTINGS = {
     "video_every": (int, "Environment steps between videos in LOGDIR/videos; 0: none."),
     "wandb_project": (str, "Project of Weights & Biases to log to as well."),
     "mlflow_experiment": (str, "Experiment of MLflow to log to as well."),
-    "jit": (bool, "Whether XLA compiles the update; none: unless there are images."),
+    "jit_compile": (bool, "Whether XLA compiles the update; none: unless there are images."),
 }
 LEAST = {"eval_episodes": 1, "checkpoint_every": 0, "eval_every": 0, "video_every": 0}
 DEFINE = {
@@ -123,8 +123,8 @@ def make_plan():
     given = {name: flags.FLAGS[name].value for name in DEFAULTS}
     if given["hidden_sizes"] is not None:
         given["hidden_sizes"] = _sizes(given["hidden_sizes"])
-    if given["critic_only"] is not None:
-        given["critic_only"] = tuple(given["critic_only"])
+    if given["actor_exclude"] is not None:
+        given["actor_exclude"] = tuple(given["actor_exclude"])
     return runs.plan(
         ENV.value,
         given,
@@ -224,8 +224,8 @@ def make_callbacks(run):
         found.append(
             ppo_tf.VideoRecorder(videos, run.env_id, every=s["video_every"], seed=s["seed"])
         )
-    target_kl = s["target_kl"] or (s["kl_target"] if s["loss"] == "kl_penalty" else None)
-    found.append(ppo_tf.HealthAdvice(target_kl))
+    expected_kl = s["early_stopping_kl"] or (s["kl_target"] if s["loss"] == "kl_penalty" else None)
+    found.append(ppo_tf.HealthAdvice(expected_kl))
     found.append(ppo_tf.Progress())
     return found
 

@@ -90,9 +90,9 @@ class Episode(NamedTuple):
 class Collector(Protocol):
     """Turns an environment and a policy into trajectories.
 
-    With checkpoints it also has a method `restart(rollouts)`: new episodes in all environments, in
-    such a way that what comes next is a function of the run's seed and `rollouts`, the number of
-    trajectories so far, alone.
+    With checkpoints it also has a method `begin_episodes(iterations)`: it starts new episodes in
+    all environments, so that what comes next depends on the run's seed and on `iterations`, the
+    number of trajectories so far, alone.
     """
 
     num_envs: int

@@ -14,8 +14,8 @@ from absl import flags
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 
 import ppo_tf
-from ppo_tf.masks import segment_sizes
 from ppo_tf.spaces import flatten, unflatten
+from ppo_tf.spaces.masks import segment_sizes
 
 
 def spaces(observation_space, action_space):

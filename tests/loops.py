@@ -21,7 +21,7 @@ def make_learner(env_id=environments.COUNTING, seed=0, **options):
 
 
 class Data:
-    """A collector of finished rollouts; with `restart` it goes on where a checkpoint was."""
+    """A collector of finished rollouts; with `begin_episodes` it goes on where a checkpoint was."""
 
     def __init__(self, rollouts):
         self.horizon, self.num_envs = rollouts[0][0].rewards.shape
@@ -32,8 +32,8 @@ class Data:
         self.collected += 1
         return self._rollouts[self.collected - 1]
 
-    def restart(self, rollouts):
-        self.collected = rollouts
+    def begin_episodes(self, iterations):
+        self.collected = iterations
 
 
 class Loop:

@@ -28,7 +28,7 @@ def normal(loc, scale):
     return lambda x: -0.5 * ((x - loc) / scale) ** 2 - np.log(scale) - 0.5 * np.log(2 * np.pi)
 
 
-def truncated_normal(loc, scale):
+def truncated_gaussian(loc, scale):
     """Log-density of the normal distribution between -1 and 1."""
     inside = 0.5 * (erf((1 - loc) / scale / 2**0.5) - erf((-1 - loc) / scale / 2**0.5))
     return lambda x: normal(loc, scale)(x) - np.log(inside)

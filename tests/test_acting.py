@@ -10,8 +10,8 @@ import tensorflow_probability as tfp
 from gymnasium.spaces import Box, Discrete, MultiBinary
 
 import ppo_tf
-from ppo_tf import acting
-from ppo_tf.distributions import noise_of
+from ppo_tf.actions.distributions import noise_of
+from ppo_tf.policies import acting
 
 BATCH = 6
 ENGINES = ("litert", "tensorflow")

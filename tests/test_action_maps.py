@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ppo_tf.action_maps import ClipAction, DiscreteAction, JointAction, TanhAction, UnitAction
+from ppo_tf.actions.maps import ClipAction, DiscreteAction, JointAction, TanhAction, UnitAction
 
 Box, Discrete = gymnasium.spaces.Box, gymnasium.spaces.Discrete
 MultiDiscrete = gymnasium.spaces.MultiDiscrete

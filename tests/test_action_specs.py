@@ -7,9 +7,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from ppo_tf import spaces
-from ppo_tf.action_maps import ClipAction, DiscreteAction, JointAction, TanhAction, UnitAction
-from ppo_tf.action_specs import action_spec
-from ppo_tf.distributions import (
+from ppo_tf.actions.distributions import (
     FullGaussian,
     Joint,
     MultiBernoulli,
@@ -19,6 +17,8 @@ from ppo_tf.distributions import (
     TruncatedGaussian,
     UnimodalBeta,
 )
+from ppo_tf.actions.maps import ClipAction, DiscreteAction, JointAction, TanhAction, UnitAction
+from ppo_tf.actions.specs import action_spec
 
 tfd = tfp.distributions
 Box, Discrete, Tuple = gymnasium.spaces.Box, gymnasium.spaces.Discrete, gymnasium.spaces.Tuple
@@ -27,11 +27,11 @@ CONTINUOUS = {
     "clipped_gaussian": (tfd.MultivariateNormalDiag, {"loc": 3, "scale_diag": 3}, ClipAction),
     "tanh_gaussian": (TanhGaussian((True,) * 3), {"loc": 3, "scale_diag": 3}, TanhAction),
     "beta": (UnimodalBeta(), {"concentration1": 3, "concentration0": 3}, UnitAction),
-    "truncated_normal": (TruncatedGaussian(), {"loc": 3, "scale_diag": 3}, ClipAction),
+    "truncated_gaussian": (TruncatedGaussian(), {"loc": 3, "scale_diag": 3}, ClipAction),
     "full_covariance": (FullGaussian(), {"loc": 3, "scale_tril": 6}, ClipAction),
     "gsde": (StateDependentExploration(4), {"loc": 3, "directions": 3}, ClipAction),
 }
-BOUNDED_ONLY = ("beta", "truncated_normal")
+BOUNDED_ONLY = ("beta", "truncated_gaussian")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from gymnasium.vector import AutoresetMode
 
 import ppo_tf
-from ppo_tf.envs import environment_seeds, reset
+from ppo_tf.environments.backends import environment_seeds, reset
 
 SAME_STEP, DISABLED = AutoresetMode.SAME_STEP, AutoresetMode.DISABLED
 

@@ -15,10 +15,10 @@ from gymnasium.spaces import Discrete
 from train_command import DEADLY
 
 import ppo_tf
-from ppo_tf.checkpoints import learner_variables, restore_learner
-from ppo_tf.files import write_atomically
+from ppo_tf.support.files import write_atomically
+from ppo_tf.training.checkpoints import learner_variables, restore_learner
 
-ARRAYS = {"0000/kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "updates": np.array(7)}
+ARRAYS = {"0000/kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "iterations": np.array(7)}
 VALUES = {"run": {"recent": [[0.1, 3]], "seconds": 1.5}, "callbacks": {}}
 
 
@@ -140,7 +140,7 @@ def make_learner(units=8):
         helpers.make_policy(envs, hidden_sizes=(units,)),
         helpers.make_critic(envs),
         loss=ppo_tf.KLPenalty(1.0, target=0.01),
-        reward_scaling=ppo_tf.RewardScaling(),
+        reward_transformation=ppo_tf.RewardScaling(),
         epochs=1,
         minibatch_size=8,
         jit_compile=False,
@@ -161,7 +161,7 @@ def test_every_variable_that_an_update_changes_is_in_it(learned):
     fresh.begin_episodes(2)
     before = [a.copy() for a in helpers.numbers(fresh)]
     restore_learner(fresh, learner_variables(learned))
-    assert fresh.updates == 1
+    assert fresh.iterations == 1
     for a, b in zip(helpers.numbers(fresh), helpers.numbers(learned), strict=True):
         np.testing.assert_array_equal(a, b)
     # The holders one by one, in case `variables` forgets one.
@@ -170,7 +170,7 @@ def test_every_variable_that_an_update_changes_is_in_it(learned):
         learned.critic,
         learned.optimizer,
         learned.loss,
-        learned.reward_scaling,
+        learned.reward_transformation,
     ):
         known = {id(variable) for variable in learned.variables}
         assert holder.variables
@@ -185,7 +185,7 @@ def test_every_variable_that_an_update_changes_is_in_it(learned):
 def test_the_variables_of_another_learner_are_refused_and_nothing_changes(units, learned):
     other = make_learner(units or 8)
     if units is None:  # no memory for a running return: one variable less
-        other.reward_scaling = None
+        other.reward_transformation = None
     else:
         other.begin_episodes(2)
     before = [a.copy() for a in helpers.numbers(other)]
@@ -202,7 +202,7 @@ def test_a_collector_that_can_not_start_anew_is_refused(learned, tmp_path):
         def collect(self):
             raise AssertionError
 
-    with pytest.raises(ValueError, match="method restart"):
+    with pytest.raises(ValueError, match="method begin_episodes"):
         ppo_tf.fit(learned, Data(), total_steps=16, checkpoints=ppo_tf.Checkpoints(tmp_path))
 
 
@@ -218,7 +218,7 @@ KILLED_AT = DEADLY + textwrap.dedent(
     """
     import sys
     from pathlib import Path
-    from ppo_tf import files
+    from ppo_tf.support import files
 
     path, at = Path(sys.argv[1]), int(sys.argv[2])
     files.os.fsync, files.os.replace = deadly(os.fsync), deadly(os.replace)
@@ -251,7 +251,7 @@ def test_an_error_while_writing_leaves_what_was_there(tmp_path, monkeypatch):
     def full(handle):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("ppo_tf.files.os.fsync", full)
+    monkeypatch.setattr("ppo_tf.support.files.os.fsync", full)
     with pytest.raises(OSError) as caught:
         checkpoints.save(64, ARRAYS, VALUES)
     assert str(caught.value) == (

@@ -9,7 +9,7 @@ import tensorflow_probability as tfp
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import ppo_tf
-from ppo_tf.envs import environment_seeds
+from ppo_tf.environments.backends import environment_seeds
 
 environments.register()
 

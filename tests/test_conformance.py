@@ -62,7 +62,7 @@ ACTIONS = {  # the space and what makes the policy
     "state_dependent_scale": (PAIR, policy_of(state_dependent_scale=True)),
     **{
         name: (PAIR, policy_of(continuous=name))
-        for name in ("tanh_gaussian", "beta", "truncated_normal", "full_covariance")
+        for name in ("tanh_gaussian", "beta", "truncated_gaussian", "full_covariance")
     },
     "own_beta": (PAIR, beta_policy),
 }
@@ -98,9 +98,9 @@ VALUES = {  # arguments of the learner
 }
 OTHERS = {  # likewise
     "default": lambda: {},
-    "reward_scaling": lambda: {"reward_scaling": ppo_tf.RewardScaling()},
+    "reward_transformation": lambda: {"reward_transformation": ppo_tf.RewardScaling()},
     "recompute_advantages": lambda: {"recompute_advantages": True},
-    "target_kl": lambda: {"target_kl": 0.05},
+    "early_stopping_kl": lambda: {"early_stopping_kl": 0.05},
 }
 PARTS = (ACTIONS, OBSERVATIONS, LOSSES, ESTIMATORS, VALUES, OTHERS)
 LONGEST = max(map(len, PARTS))

@@ -11,8 +11,9 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import ppo_tf
-from ppo_tf import action_maps, diagnostics, ops
-from ppo_tf.distributions import (
+from ppo_tf import ops
+from ppo_tf.actions import maps as action_maps
+from ppo_tf.actions.distributions import (
     FullGaussian,
     Joint,
     MultiBernoulli,
@@ -25,6 +26,7 @@ from ppo_tf.distributions import (
     noise_of,
     serialize_family,
 )
+from ppo_tf.learning import diagnostics
 
 tfd = tfp.distributions
 FAMILIES = {  # and the shapes of their parameters without the batch
@@ -353,7 +355,7 @@ TRUNCATED = [(loc, scale) for loc, scale in GAUSSIANS if abs(loc) < 1]
 BOUNDED = [
     *[(beta_of, reference.beta, (0.0, 1.0), beta_peak, c) for c in BETAS],
     *[
-        (truncated_of, reference.truncated_normal, (-1.0, 1.0), lambda *peak: peak, c)
+        (truncated_of, reference.truncated_gaussian, (-1.0, 1.0), lambda *peak: peak, c)
         for c in TRUNCATED
     ],
 ]

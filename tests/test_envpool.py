@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import ppo_tf
-from ppo_tf import envs as envs_module
+from ppo_tf.environments import backends as envs_module
 
 envpool = pytest.importorskip("envpool")
 

@@ -11,7 +11,7 @@ import pytest
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 import ppo_tf
-from ppo_tf.envs import environment_seeds, reset
+from ppo_tf.environments.backends import environment_seeds, reset
 
 environments.register()
 

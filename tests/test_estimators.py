@@ -7,7 +7,7 @@ import pytest
 import reference
 import tensorflow as tf
 
-from ppo_tf.estimators import GAE, NStep, RewardToGo, td_error
+from ppo_tf.learning.estimators import GAE, NStep, RewardToGo, td_error
 
 GAMMAS = (0.0, 0.9, 1.0)
 LAMBDAS = (0.0, 0.5, 0.95, 1.0)

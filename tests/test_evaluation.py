@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import ppo_tf
-from ppo_tf.envs import environment_seeds
-from ppo_tf.evaluation import make_act, make_evaluation_envs, play
+from ppo_tf.environments.backends import environment_seeds
+from ppo_tf.evaluating.evaluation import make_act, make_evaluation_envs, play
 
 environments.register()
 

@@ -8,8 +8,9 @@ import pytest
 import tensorflow as tf
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 
-from ppo_tf import features, spaces
-from ppo_tf.layers import RunningNormalization, learn_statistics
+from ppo_tf import spaces
+from ppo_tf.networks import features
+from ppo_tf.networks.layers import RunningNormalization, learn_statistics
 
 CAMERA = Box(0, 255, (8, 9, 3), np.uint8)
 TABLE = Box(0, 255, (4, 7), np.uint8)

@@ -10,7 +10,7 @@ import shutil
 
 import pytest
 
-from ppo_tf import folders
+from ppo_tf.support import folders
 
 MARKER = "mark"
 

@@ -11,8 +11,8 @@ import pytest
 import rich.console
 
 import ppo_tf
-from ppo_tf.action_maps import ClipAction, DiscreteAction, JointAction, TanhAction
-from ppo_tf.health import RULES, WINDOW
+from ppo_tf.actions.maps import ClipAction, DiscreteAction, JointAction, TanhAction
+from ppo_tf.callbacks.health import RULES, WINDOW
 
 NAN = math.nan
 
@@ -38,10 +38,10 @@ HEALTHY = {  # of a discrete policy that learns
 STUCK = {"rollout__episode_return": 20.0}
 
 
-def said(total=20, model=DISCRETE, target_kl=None, **logs):
+def said(total=20, model=DISCRETE, expected_kl=None, **logs):
     """What is said in a run of 20 iterations whose logs are healthy but for these."""
     lines = []
-    callback = ppo_tf.HealthAdvice(target_kl, say=lines.append)
+    callback = ppo_tf.HealthAdvice(expected_kl, say=lines.append)
     loop = loops.Loop(callback, total, model)
     loop.run(0, total - 1, **{k: v for k, v in {**HEALTHY, **logs}.items() if v is not None})
     loop.end()
@@ -64,7 +64,7 @@ CASES = {  # rule: (logs, model, what the line names, what it says to try)
         {"train__kl": 0.25},
         DISCRETE,
         "train/kl 0.25 nats",
-        ["--learning_rate", "--epochs", "--target_kl"],
+        ["--learning_rate", "--epochs", "--early_stopping_kl"],
     ),
     "most_samples_are_clipped": (
         {"train__clip_fraction": 0.62},
@@ -136,10 +136,10 @@ def test_a_critic_with_nothing_left_to_explain_is_well():
 
 def test_the_divergence_is_measured_by_its_target():
     assert said(train__kl=0.08) == []
-    (line,) = said(train__kl=0.08, target_kl=0.01)
+    (line,) = said(train__kl=0.08, expected_kl=0.01)
     assert "train/kl 0.08 nats, target 0.01" in line
-    assert said(train__kl=0.03, target_kl=0.01) == []
-    assert said(train__kl=0.3, target_kl=0.2) == []
+    assert said(train__kl=0.03, expected_kl=0.01) == []
+    assert said(train__kl=0.3, expected_kl=0.2) == []
     (line,) = said(train__kl=None, train__kl_k3=0.3)  # a distribution whose KL nobody knows
     assert "train/kl_k3 0.3 nats" in line
 
@@ -267,7 +267,7 @@ def advised(env_id, **given):
         envs,
         total_steps=settings["total_steps"],
         horizon=settings["horizon"],
-        callbacks=[ppo_tf.HealthAdvice(settings["target_kl"], say=lines.append)],
+        callbacks=[ppo_tf.HealthAdvice(settings["expected_kl"], say=lines.append)],
     )
     return " ".join(lines)
 

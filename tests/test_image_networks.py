@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import ppo_tf
-from ppo_tf.image_networks import image_features
+from ppo_tf.networks.image_networks import image_features
 
 
 def model(network, *shape, **options):

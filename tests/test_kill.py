@@ -24,7 +24,7 @@ RUN = [
     "--minibatch_size=64",
     "--epochs=2",
     "--hidden_sizes=8",
-    "--nojit",
+    "--nojit_compile",
     "--eval_episodes=3",
     "--checkpoint_every=2560",
     "--resume=auto",
@@ -33,7 +33,7 @@ RUN = [
 KILLED_AT = DEADLY + textwrap.dedent(
     """
     import runpy, sys
-    from ppo_tf import files
+    from ppo_tf.support import files
 
     at, sys.argv = int(sys.argv[1]), sys.argv[2:]
     class Deadly:

@@ -8,10 +8,10 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from ppo_tf import ops
-from ppo_tf.layers import (
+from ppo_tf.learning.rewards.scaling import RewardScaling
+from ppo_tf.networks.layers import (
     ExplorationDirections,
     MaskLogits,
-    RewardScaling,
     RunningNormalization,
     StateIndependentScale,
     learn_statistics,

@@ -88,7 +88,7 @@ def test_the_gradient_of_one_step_is_that_of_the_textbook():
 
 
 def test_rows_that_are_no_transition_teach_nothing():
-    first, second = (make_learner(reward_scaling=ppo_tf.RewardScaling()) for _ in range(2))
+    first, second = (make_learner(reward_transformation=ppo_tf.RewardScaling()) for _ in range(2))
     data = helpers.trajectory(DISCRETE, first.policy, horizon=16)
     assert not data.valid.all()
     invalid = ~data.valid
@@ -158,7 +158,7 @@ def test_every_sample_is_seen_once_per_epoch():
 
 def test_kl_above_the_target_ends_the_update_early():
     free, stopped = (
-        make_learner(optimizer=keras.optimizers.Adam(0.1), epochs=20, target_kl=target)
+        make_learner(optimizer=keras.optimizers.Adam(0.1), epochs=20, early_stopping_kl=target)
         for target in (None, 0.02)
     )
     data = helpers.trajectory(DISCRETE, free.policy)
@@ -300,10 +300,10 @@ def test_the_adaptive_penalty_moves_by_the_reported_divergence():
 def test_an_update_that_goes_bad_is_undone_and_named():
     learner = make_learner(
         loss=ppo_tf.Sum([GoesNaN(), ppo_tf.KLPenalty(1.0, target=1e-6)]),
-        reward_scaling=ppo_tf.RewardScaling(),
+        reward_transformation=ppo_tf.RewardScaling(),
     )
     data = helpers.trajectory(DISCRETE, learner.policy)
-    learner.reward_scaling.build(data.rewards.shape)
+    learner.reward_transformation.build(data.rewards.shape)
     before = helpers.numbers(learner)
     with pytest.raises(ppo_tf.NonFiniteError, match="update 0: policy_loss became nan"):
         learner.update(data)
@@ -313,7 +313,8 @@ def test_an_update_that_goes_bad_is_undone_and_named():
 
 def test_all_that_an_update_changes_is_in_variables():
     learner = make_learner(
-        loss=ppo_tf.Sum([ppo_tf.KLPenalty(1.0, target=1e-6)]), reward_scaling=ppo_tf.RewardScaling()
+        loss=ppo_tf.Sum([ppo_tf.KLPenalty(1.0, target=1e-6)]),
+        reward_transformation=ppo_tf.RewardScaling(),
     )
     learner.update(helpers.trajectory(DISCRETE, learner.policy))
     (function,) = learner._compiled._list_all_concrete_functions()
@@ -328,7 +329,10 @@ def test_all_that_an_update_changes_is_in_variables():
         ({"epochs": 0}, "epochs must be at least 1. Received: epochs=0"),
         ({"minibatch_size": 1}, "minibatch_size must be at least 2. Received: minibatch_size=1"),
         ({"value_coefficient": -1.0}, "value_coefficient must be at least 0.*=-1.0"),
-        ({"target_kl": 0.0}, "target_kl must be positive. Received: target_kl=0.0"),
+        (
+            {"early_stopping_kl": 0.0},
+            "early_stopping_kl must be positive. Received: early_stopping_kl=0.0",
+        ),
         ({"seed": -1}, "seed must be at least 0. Received: seed=-1"),
     ],
 )

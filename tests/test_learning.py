@@ -73,7 +73,7 @@ def test_an_action_of_each_space_is_repeated(env_id):
 
 @pytest.mark.parametrize(
     "continuous",
-    ["tanh_gaussian", "beta", "truncated_normal", "full_covariance", "gsde"],
+    ["tanh_gaussian", "beta", "truncated_gaussian", "full_covariance", "gsde"],
 )
 def test_a_box_action_is_repeated_by_each_distribution(continuous):
     learner, _ = train(probe.IDENTITY_BOX, steps=60_000, continuous=continuous, learning_rate=1e-3)

@@ -6,7 +6,7 @@ import reference
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from ppo_tf.losses import (
+from ppo_tf.learning.losses import (
     Clip,
     ClippedError,
     EntropyBonus,

@@ -11,9 +11,10 @@ import gymnasium
 import pytest
 
 import ppo_tf
-from ppo_tf import __main__ as command
-from ppo_tf import extras, image_networks
-from ppo_tf.presets import CHOICES, FAMILIES, PRESETS, preset_of
+from ppo_tf.command import listing as command
+from ppo_tf.command.presets import CHOICES, FAMILIES, PRESETS, preset_of
+from ppo_tf.networks import image_networks
+from ppo_tf.support import extras
 
 
 @pytest.fixture

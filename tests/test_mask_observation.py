@@ -10,7 +10,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
 import ppo_tf
-from ppo_tf.mask_observation import MASK_KEY, MaskObservation, mask_space
+from ppo_tf.environments.mask_observation import MASK_KEY, MaskObservation, mask_space
 
 environments.register()
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 
-from ppo_tf import masks
+from ppo_tf.spaces import masks
 
 SEEN = Box(-1, 1, (3,))
 

@@ -18,8 +18,8 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tu
 
 import ppo_tf
 from ppo_tf import spaces
-from ppo_tf.export import result_name
-from ppo_tf.masks import segment_sizes
+from ppo_tf.artefacts.saved_model import result_name
+from ppo_tf.spaces.masks import segment_sizes
 
 PAIR = Box(-2.0, 2.0, (2,))
 ACTIONS = {  # MultiBinary and the clipped Gaussian meet the others as parts of the hybrid
@@ -27,7 +27,7 @@ ACTIONS = {  # MultiBinary and the clipped Gaussian meet the others as parts of 
     "multi_discrete": (helpers.MULTI_DISCRETE, "clipped_gaussian"),
     "tanh_gaussian": (PAIR, "tanh_gaussian"),
     "beta": (PAIR, "beta"),
-    "truncated_normal": (PAIR, "truncated_normal"),
+    "truncated_gaussian": (PAIR, "truncated_gaussian"),
     "full_covariance": (PAIR, "full_covariance"),
     "gsde": (PAIR, "gsde"),
     "hybrid": (helpers.HYBRID, "clipped_gaussian"),
@@ -221,7 +221,7 @@ def check_exported(name, envs, learner, out):
             np.testing.assert_allclose(
                 out[f"{signature}:state_{i}"], expected, rtol=1e-5, atol=1e-5, err_msg=name
             )
-    from ppo_tf.recurrent import initial_state, step
+    from ppo_tf.networks.recurrent import initial_state, step
 
     values, _ = step(
         learner.critic, observations, [s + 0.1 for s in initial_state(learner.critic, 5)]

@@ -10,7 +10,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tu
 from test_features import batch_of
 
 import ppo_tf
-from ppo_tf.heads import parameter_heads
+from ppo_tf.networks.heads import parameter_heads
 
 tfd = tfp.distributions
 

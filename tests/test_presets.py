@@ -2,8 +2,8 @@
 
 import pytest
 
-from ppo_tf import settings
-from ppo_tf.presets import CHOICES, DEFAULTS, FAMILIES, PRESETS, preset_of, resolve
+from ppo_tf.command import settings
+from ppo_tf.command.presets import CHOICES, DEFAULTS, FAMILIES, PRESETS, preset_of, resolve
 
 
 def test_an_environment_without_a_preset_has_none():
@@ -22,7 +22,7 @@ def test_atari_games_are_one_family(env_id):
     settings = resolve(env_id, {"clip_epsilon": 0.2})
     assert settings["horizon"] == (128, "preset")
     assert settings["clip_epsilon"] == (0.2, "flag")
-    assert settings["scale_rewards"] == (False, "preset")
+    assert settings["reward_scaling"] == (False, "preset")
 
 
 def test_games_of_other_ids_are_not_atari():

@@ -16,9 +16,9 @@ def test_the_python_examples_run(tmp_path, monkeypatch):
     spaces, first, second = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     namespace: dict = {}
     exec(spaces.replace("4_096", "2048"), namespace)
-    assert namespace["learner"].updates == 1
+    assert namespace["learner"].iterations == 1
     exec(first.replace("100_000", "2048"), namespace)
-    assert namespace["learner"].updates == 1
+    assert namespace["learner"].iterations == 1
     exec(second, namespace)
     action = namespace["action"].numpy()
     assert action.shape == (1, 1) and -2.0 <= action[0, 0] <= 2.0

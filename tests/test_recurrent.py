@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import ppo_tf
-from ppo_tf import recurrent
+from ppo_tf.networks import recurrent
 
 Box, Discrete = gymnasium.spaces.Box, gymnasium.spaces.Discrete
 SPACES = helpers.spaces(helpers.box(3), Discrete(3))
@@ -111,7 +111,8 @@ def test_a_model_round_trips_through_keras(cell, tmp_path):
 
 
 def test_sequences_keep_their_steps_and_their_first_states():
-    from ppo_tf import batch, ops
+    from ppo_tf import ops
+    from ppo_tf.learning import batch
 
     steps, envs, length = 6, 2, 3
     x = tf.reshape(tf.range(steps * envs), (steps, envs))

@@ -13,8 +13,8 @@ import pytest
 import tensorflow as tf
 
 import ppo_tf
-from ppo_tf import report
-from ppo_tf.checkpoints import learner_variables
+from ppo_tf.command import report
+from ppo_tf.training.checkpoints import learner_variables
 
 environments.register()
 
@@ -62,7 +62,7 @@ def size(tensors):
     ],
 )
 def test_sizes_are_those_of_a_real_rollout_and_of_real_variables(env_id, cell):
-    learner, envs = make(env_id, cell, reward_scaling=ppo_tf.RewardScaling(0.9))
+    learner, envs = make(env_id, cell, reward_transformation=ppo_tf.RewardScaling(0.9))
     parts = report.expected_memory(learner, envs, HORIZON)
     collector = ppo_tf.VectorCollector(envs, learner.policy, HORIZON, acting="tensorflow")
     trajectory, _ = collector.collect()
@@ -180,8 +180,8 @@ def test_minibatches_that_do_not_divide_are_an_error():
 MEASURE = """
 import json, sys
 import ppo_tf
-from ppo_tf import report
-from ppo_tf.presets import resolve
+from ppo_tf.command import report
+from ppo_tf.command.presets import resolve
 
 env_id, given = json.loads(sys.argv[1])
 s = {name: setting.value for name, setting in resolve(env_id, given).items()}

@@ -39,7 +39,7 @@ def make(env_id, *, cell=None, seed=3, **kwargs):
             keras.optimizers.schedules.PolynomialDecay(1e-2, decay_steps=64, end_learning_rate=0)
         ),
         loss=ppo_tf.Sum([ppo_tf.KLPenalty(1.0, target=0.01), ppo_tf.EntropyBonus(0.01)]),
-        reward_scaling=ppo_tf.RewardScaling(),
+        reward_transformation=ppo_tf.RewardScaling(),
         epochs=2,
         minibatch_size=16,
         sequence_length=4,
@@ -77,7 +77,7 @@ def assert_equal_runs(one, other):
     """One and the other are (learner, folder)."""
     for a, b in zip(helpers.numbers(one[0]), helpers.numbers(other[0]), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert one[0].updates == other[0].updates
+    assert one[0].iterations == other[0].iterations
     assert rows(one[1]) == rows(other[1])
     assert files(one[1]) == files(other[1])
 

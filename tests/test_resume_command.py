@@ -12,7 +12,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from train_command import SCRIPT, TINY, read_csv, without_times
 
-from ppo_tf import runs
+from ppo_tf.command import runs
 
 # Two iterations of 32 steps from one checkpoint to the next.
 RUN = ["--env=CartPole-v1", *TINY, "--total_steps=128", "--checkpoint_every=64"]
@@ -208,7 +208,7 @@ def test_another_tensorflow_is_a_warning(unfinished, run, capfd):
 HOLD = """
 import sys
 from pathlib import Path
-from ppo_tf import runs
+from ppo_tf.command import runs
 lock = runs.lock_folder(Path(sys.argv[1]))
 print("held", flush=True)
 input()

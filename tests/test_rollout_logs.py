@@ -10,8 +10,8 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary
 from helpers import HYBRID, box, make_policy, masked, spaces, trajectory
 
 import ppo_tf
-from ppo_tf import diagnostics
-from ppo_tf.action_maps import ClipAction, DiscreteAction, JointAction, TanhAction, UnitAction
+from ppo_tf.actions.maps import ClipAction, DiscreteAction, JointAction, TanhAction, UnitAction
+from ppo_tf.learning import diagnostics
 
 INF = np.inf
 

@@ -267,7 +267,7 @@ def test_an_interrupted_search_ends_as_an_uninterrupted_one(tmp_path):
 
 def test_two_true_runs(tmp_path):
     tiny = ["--total_steps=64", "--num_envs=2", "--horizon=16", "--minibatch_size=16"]
-    tiny += ["--epochs=1", "--eval_episodes=2", "--hidden_sizes=4", "--nojit"]
+    tiny += ["--epochs=1", "--eval_episodes=2", "--hidden_sizes=4", "--nojit_compile"]
     command = [ONE, "--grid=recompute_advantages=true,false", "--jobs=2", "--sweepdir=s"]
     code, out, err = sweep(tmp_path, *command, "--", *tiny, script=None)
     assert (code, err) == (0, ""), out
@@ -300,10 +300,12 @@ def test_values_and_ranges_have_the_type_of_their_setting(parse):
         "estimator": ["gae"],
         "baseline": [True, False],
     }
-    assert parse("grid", ["hidden_sizes=32,32;64,64", "target_kl=none,0.01", "jit=true,none"]) == {
+    assert parse(
+        "grid", ["hidden_sizes=32,32;64,64", "early_stopping_kl=none,0.01", "jit_compile=true,none"]
+    ) == {
         "hidden_sizes": ["32,32", "64,64"],
-        "target_kl": [None, 0.01],
-        "jit": [True, None],
+        "early_stopping_kl": [None, 0.01],
+        "jit_compile": [True, None],
     }
     assert parse("search", ["learning_rate=1e-5..1e-2 log", "epochs=1..20", "loss=clip"]) == {
         "learning_rate": {"low": 1e-5, "high": 1e-2, "log": True},

@@ -21,7 +21,7 @@ SETTINGS = {
     "epochs": 10,
     "hidden_sizes": (64, 64),
     "loss": "clip",
-    "jit": None,
+    "jit_compile": None,
     "baseline": True,
     "schedule": {"kind": "linear|constant"},
 }
@@ -30,7 +30,7 @@ FLAT = {
     "epochs": 10,
     "hidden_sizes": "64,64",
     "loss": "clip",
-    "jit": "none",
+    "jit_compile": "none",
     "baseline": True,
     "schedule/kind": "linear|constant",
 }

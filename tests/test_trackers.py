@@ -10,9 +10,14 @@ import numpy as np
 import pytest
 
 import ppo_tf
-from ppo_tf.trackers import flat_settings
+from ppo_tf.callbacks.trackers import flat_settings
 
-SETTINGS = {"learning_rate": 3e-4, "hidden_sizes": (64, 64), "jit": None, "loss": {"name": "clip"}}
+SETTINGS = {
+    "learning_rate": 3e-4,
+    "hidden_sizes": (64, 64),
+    "jit_compile": None,
+    "loss": {"name": "clip"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +58,7 @@ def test_settings_are_flattened_to_numbers_and_texts():
     assert flat_settings({**SETTINGS, "n": 3, "on": True, "x": np.float32}) == {
         "learning_rate": 3e-4,
         "hidden_sizes": "64,64",
-        "jit": "none",
+        "jit_compile": "none",
         "loss/name": "clip",
         "n": 3,
         "on": True,

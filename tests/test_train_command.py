@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from train_command import TINY, read_csv, start, without_times
 
 import ppo_tf
-from ppo_tf.presets import DEFAULTS, PRESETS
+from ppo_tf.command.presets import DEFAULTS, PRESETS
 
 environments.register()
 
@@ -219,7 +219,7 @@ def test_bad_input_is_one_line_that_names_it_and_leaves_nothing(name, run, tmp_p
     (tmp_path / "file").write_text("a file")
     (tmp_path / "folder").mkdir()
     # Steps enough for one iteration: what is wrongly taken for good ends soon.
-    tiny = ["--num_envs=8", "--horizon=128", "--total_steps=1024", "--epochs=1", "--nojit"]
+    tiny = ["--num_envs=8", "--horizon=128", "--total_steps=1024", "--epochs=1", "--nojit_compile"]
     code = run(*tiny, "--eval_episodes=1", *arguments)
     lines = capfd.readouterr().err.splitlines()
     assert code not in (0, None)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import ppo_tf
-from ppo_tf.envs import environment_seeds
+from ppo_tf.environments.backends import environment_seeds
 
 pytest.importorskip("moviepy")
 iio = pytest.importorskip("imageio.v3")

@@ -15,7 +15,7 @@ TINY = [
     "--epochs=1",
     "--eval_episodes=2",
     "--hidden_sizes=4",
-    "--nojit",
+    "--nojit_compile",
 ]
 # For a script run by python -c: call number `at` of what `deadly` made kills it.
 DEADLY = """

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ppo_tf.runs import CONFIG, RESULT
+from ppo_tf.command.runs import CONFIG, RESULT
 from sweeping.settings import describe, text
 
 

@@ -6,7 +6,7 @@ import statistics
 
 import numpy as np
 
-from ppo_tf.extras import needs
+from ppo_tf.support.extras import needs
 from sweeping.runs import Run, folder_name
 from sweeping.settings import describe
 

@@ -1,0 +1,158 @@
+"""From an action space to a distribution, the parameters a network must give it, and the way back.
+
+The agent lives in raw actions, the distribution's own samples; an action map turns them into what
+`env.step` takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import gymnasium
+import numpy as np
+import tensorflow_probability as tfp
+
+from ppo_tf import spaces
+from ppo_tf.actions.distributions import (
+    FullGaussian,
+    Joint,
+    MultiBernoulli,
+    MultiCategorical,
+    StateDependentExploration,
+    TanhGaussian,
+    TruncatedGaussian,
+    UnimodalBeta,
+)
+from ppo_tf.actions.maps import ClipAction, DiscreteAction, JointAction, TanhAction, UnitAction
+from ppo_tf.types import DistributionFamily, Nest
+
+tfd = tfp.distributions
+
+Continuous = Literal[
+    "clipped_gaussian", "tanh_gaussian", "beta", "truncated_gaussian", "full_covariance", "gsde"
+]
+
+
+@dataclass(frozen=True)
+class ActionSpec:
+    """What it takes to act in a space.
+
+    Attributes:
+        family: callable from the distribution's parameters, by name, to the distribution.
+        parameters: size of each parameter's last axis, {name: size}; of a Dict or Tuple
+            {path: {name: size}} with the paths of `spaces.leaves`.
+        action_map: callable from raw actions [B, ...], or {path: [B, ...]}, to what `env.step`
+            takes; of a Dict or Tuple still {path: action}, which `spaces.unflatten` nests.
+    """
+
+    family: DistributionFamily
+    parameters: dict[str, Any]
+    action_map: Callable[[Nest], Nest]
+
+
+def action_spec(
+    space: gymnasium.Space,
+    *,
+    continuous: Continuous = "clipped_gaussian",
+    sde_period: int = 4,
+) -> ActionSpec:
+    """Chooses the distribution for an action space.
+
+    | space | distribution | parameters |
+    |---|---|---|
+    | Discrete(n) | Categorical | logits [n] |
+    | MultiDiscrete(sizes) | a categorical each | logits [sum of sizes] |
+    | MultiBinary(n) | a Bernoulli each | logits [n] |
+    | Box of n floats | as `continuous` says | below |
+    | Dict, Tuple | the leaves', independent | by path |
+
+    | continuous | distribution of raw actions | parameters | into the Box by |
+    |---|---|---|---|
+    | clipped_gaussian | Gaussian | loc, scale_diag [n] | clipping |
+    | tanh_gaussian | Gaussian, entropy of its tanh | loc, scale_diag [n] | tanh |
+    | beta | Betas on (0, 1) | concentration1, concentration0 [n] | rescaling |
+    | truncated_gaussian | truncated Gaussians on [-1, 1] | loc, scale_diag [n] | rescaling |
+    | full_covariance | Gaussian | loc [n], scale_tril [n (n + 1) / 2] | clipping |
+    | gsde | Gaussian, noise held over steps | loc [n], directions [F, n] | clipping |
+
+    Args:
+        space: of one action.
+        continuous: the distribution for every Box in the space. "beta" and "truncated_gaussian"
+            need Boxes with finite bounds.
+        sde_period: steps for which "gsde" holds its noise, at least 1.
+
+    Raises:
+        ValueError: another space, or a value of an option that is unknown or does not suit it.
+    """
+    if continuous not in get_args(Continuous):
+        raise ValueError(
+            f"continuous must be one of {', '.join(map(repr, get_args(Continuous)))}. "
+            f"Received: continuous={continuous!r}"
+        )
+    if sde_period < 1:
+        raise ValueError(f"sde_period must be at least 1. Received: sde_period={sde_period}")
+    if not spaces.is_composite(space):
+        return _leaf_spec(space, "", continuous, sde_period)
+    leaves: Any = spaces.leaves(space)
+    if not leaves:
+        raise ValueError(f"The action space must have a leaf. Received: {space}")
+    specs = {
+        path: _leaf_spec(leaf, f" at {path!r}", continuous, sde_period)
+        for path, leaf in leaves.items()
+    }
+    return ActionSpec(
+        Joint({path: spec.family for path, spec in specs.items()}),
+        {path: spec.parameters for path, spec in specs.items()},
+        JointAction({path: spec.action_map for path, spec in specs.items()}),
+    )
+
+
+def _leaf_spec(
+    space: gymnasium.Space, where: str, continuous: Continuous, sde_period: int
+) -> ActionSpec:
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return ActionSpec(
+            tfd.Categorical, {"logits": int(space.n)}, DiscreteAction.from_space(space)
+        )
+    if isinstance(space, gymnasium.spaces.MultiDiscrete):
+        family = MultiCategorical(tuple(space.nvec.ravel().tolist()))
+        return ActionSpec(family, {"logits": sum(family.sizes)}, DiscreteAction.from_space(space))
+    if isinstance(space, gymnasium.spaces.MultiBinary):
+        size = int(np.prod(space.shape))
+        return ActionSpec(MultiBernoulli(), {"logits": size}, DiscreteAction.from_space(space))
+    if isinstance(space, gymnasium.spaces.Box) and np.issubdtype(space.dtype, np.floating):
+        return _box_spec(space, where, continuous, sde_period)
+    raise ValueError(
+        f"The action space{where} must be Discrete, MultiDiscrete, MultiBinary, a Box of floats, "
+        "or a Dict or Tuple of these. "
+        f"Received: {space}; for others, give Policy your own distribution and action map"
+    )
+
+
+def _box_spec(
+    space: gymnasium.spaces.Box, where: str, continuous: Continuous, sde_period: int
+) -> ActionSpec:
+    n = int(np.prod(space.shape))
+    clip = ClipAction.from_space(space)
+    if continuous in ("beta", "truncated_gaussian") and not clip.two_sided.all():
+        raise ValueError(
+            f"continuous={continuous!r} needs a Box with finite bounds; "
+            "the Gaussians serve any. "
+            f"Received: the action space{where} {space}"
+        )
+    if continuous == "beta":
+        sizes = {"concentration1": n, "concentration0": n}
+        return ActionSpec(UnimodalBeta(), sizes, UnitAction.from_space(space))
+    if continuous == "full_covariance":
+        return ActionSpec(FullGaussian(), {"loc": n, "scale_tril": n * (n + 1) // 2}, clip)
+    if continuous == "gsde":
+        return ActionSpec(StateDependentExploration(sde_period), {"loc": n, "directions": n}, clip)
+    sizes = {"loc": n, "scale_diag": n}
+    if continuous == "truncated_gaussian":
+        return ActionSpec(TruncatedGaussian(), sizes, clip)
+    if continuous == "tanh_gaussian":
+        squashed = tuple(clip.two_sided.ravel().tolist())
+        return ActionSpec(TanhGaussian(squashed), sizes, TanhAction.from_space(space))
+    return ActionSpec(tfd.MultivariateNormalDiag, sizes, clip)

@@ -1,0 +1,187 @@
+"""The self-contained artefact: a SavedModel that acts with plain TensorFlow, without ppo_tf or
+TFP."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from ppo_tf.networks import recurrent
+from ppo_tf.policies.policy import Policy
+from ppo_tf.support.folders import check_new_folder, check_replaceable, complete_folder
+from ppo_tf.types import Nest
+
+METADATA = Path("assets.extra") / "policy.json"  # the folder SavedModel keeps for users' files
+MARKER = "saved_model.pb"  # by which a saved policy is known
+
+
+def export_policy(
+    policy: Policy,
+    path: str | os.PathLike,
+    *,
+    critic: keras.Model | None = None,
+    observation_spec: Nest = None,
+    metadata: dict[str, Any] | None = None,
+    replace: bool = False,
+) -> Path:
+    """Writes a SavedModel with everything inside: normalisation, squashing, rescaling, clipping.
+
+    Signatures, all over a batch of observations as the environment gives them:
+        serving_default(observation) -> {"action"}: the deterministic action, ready for `env.step`.
+        sample(observation, seed int32 [2]) -> {"action"}: drawn from the policy; the same seed
+            draws the same actions.
+        value(observation) -> {"value" float [B]}: the critic's, where one is given.
+
+    The leaves of a Dict or Tuple are arguments and results of their own: the observation "arm/0" is
+    the argument arm_0, the action "arm/0" the result action_arm_0; what would not be a name, as of
+    a Tuple's first leaf, is called observation_0. A model with a memory also takes
+    state_0, state_1, ..., each [B, units], and returns those after the step; zeros, which
+    initial_state(batch_size int32) gives, start an episode.
+
+    The folder appears complete or not at all. One that is replaced goes aside to `.NAME.replaced`
+    beside it for the moment of the change: after a crash a complete policy, the old or the new one,
+    is here or there, and the next call with replace=True clears up.
+
+    Args:
+        policy: to export.
+        path: of the folder.
+        critic: exported as `value`.
+        observation_spec: tf.TensorSpec of a batch of observations [None, ...], or a dict of them;
+            needed only where a model is a subclassed Keras model, which does not tell.
+        metadata: JSON values kept in assets.extra/policy.json, for instance the environment's id.
+        replace: whether a saved policy at path is replaced; by one process at a time.
+
+    Raises:
+        FileExistsError, NotADirectoryError, PermissionError: see `check_new_folder`; with replace
+            the first is raised for what is no saved policy.
+        OSError: it can't be written.
+        ValueError: no observation_spec where it is needed; names of arguments or results that
+            collide.
+    """
+    path = check_replaceable(path, MARKER) if replace else check_new_folder(path)
+    seed_spec = {"seed": tf.TensorSpec((2,), tf.int32)}
+
+    def serve(observations, state, seed=None):
+        parameters, state = policy.step(observations, state)
+        return _named(policy.action_map(policy.draw(parameters, seed))), state
+
+    signatures = {
+        "serving_default": _signature(serve, policy.actor, observation_spec),
+        "sample": _signature(serve, policy.actor, observation_spec, seed_spec),
+    }
+    if policy.recurrent:
+        signatures["initial_state"] = _initial_state(policy.actor)
+    if critic is not None:
+        value_function: keras.Model = critic
+
+        def value(observations, state):
+            values, state = recurrent.step(value_function, observations, state)
+            return {"value": values}, state
+
+        signatures["value"] = _signature(value, critic, observation_spec)
+    module = tf.Module()
+    # tf.Module does not see Keras 3 variables: what is not tracked would not be saved.
+    models = [policy] if critic is None else [policy, critic]
+    module.tracked = [v.value for model in models for v in model.variables]
+
+    with complete_folder(path, MARKER if replace else None) as temporary:
+        try:
+            tf.saved_model.save(module, str(temporary), signatures=signatures)
+        except tf.errors.OpError as error:  # TensorFlow's own, also of files
+            reason = error.message.splitlines()[0]
+            raise OSError(f"cannot write the policy {path}: {reason}") from error
+        (temporary / METADATA).parent.mkdir(exist_ok=True)
+        (temporary / METADATA).write_text(json.dumps(metadata or {}, indent=2) + "\n")
+    return path
+
+
+def _signature(function, model, observation_spec, more=None):
+    """The concrete function with one named argument per leaf of the observation and state."""
+    spec = _observation_spec(model) if observation_spec is None else observation_spec
+    states = recurrent.initial_state(model, 1)
+    leaves = spec if isinstance(spec, dict) else {"": spec}
+    more = more or {}
+    names = [argument_name(path) for path in leaves]
+    state_names = [f"state_{i}" for i in range(len(states))]
+    state_specs = [tf.TensorSpec((None, *s.shape[1:]), s.dtype) for s in states]
+    arguments = _distinct([*names, *state_names, *more])
+    specs = [*leaves.values(), *state_specs, *more.values()]
+
+    def call(**tensors):
+        seen = [tensors[name] for name in names]
+        observations = dict(zip(leaves, seen, strict=True)) if isinstance(spec, dict) else seen[0]
+        state = [tensors[name] for name in state_names]
+        result, state = function(observations, state, **{name: tensors[name] for name in more})
+        return result | dict(zip(state_names, state, strict=True))
+
+    return tf.function(call, autograph=False).get_concrete_function(
+        **{
+            name: tf.TensorSpec(s.shape, s.dtype, name=name)
+            for name, s in zip(arguments, specs, strict=True)
+        }
+    )
+
+
+def _initial_state(model):
+    def initial_state(batch_size):
+        return {f"state_{i}": s for i, s in enumerate(model.initial_state(batch_size))}
+
+    return tf.function(initial_state, autograph=False).get_concrete_function(
+        batch_size=tf.TensorSpec((), tf.int32, name="batch_size")
+    )
+
+
+def argument_name(path: str) -> str:
+    """The argument of the signatures that takes an observation's leaf, by the leaf's path; a plain
+    observation has the path ""."""
+    name = path.replace("/", "_")
+    if not path:
+        return "observation"
+    return name if name.isidentifier() else f"observation_{name}"
+
+
+def result_name(path: str) -> str:
+    """The result of the signatures that is an action's leaf, by the leaf's path; a plain action has
+    the path ""."""
+    return f"action_{path.replace('/', '_')}" if path else "action"
+
+
+def _named(actions: Nest) -> dict[str, Any]:
+    leaves = actions if isinstance(actions, dict) else {"": actions}
+    names = _distinct([result_name(path) for path in leaves])
+    return dict(zip(names, leaves.values(), strict=True))
+
+
+def _distinct(names: list[str]) -> list[str]:
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f"Two arguments or results of a signature would share a name. Received: {names}"
+        )
+    return names
+
+
+def _observation_spec(model: keras.Model) -> Nest:
+    """The model's inputs with a free batch size: a spec or {path: spec}."""
+    if isinstance(model, recurrent.Recurrent):
+        spec = _observation_spec(model.encoder)
+        head = _observation_spec(model.head)
+        if isinstance(head, dict) and len(head) > 1:  # more than the features
+            extra = {path: s for path, s in head.items() if path != "features"}
+            return {**spec, **extra}
+        return spec
+    if not getattr(model, "inputs", None):
+        raise ValueError(
+            f"A subclassed model needs the argument observation_spec. Received: model={model}"
+        )
+
+    def of(tensor):
+        return tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype)
+
+    if isinstance(model.input, dict):
+        return {path: of(tensor) for path, tensor in model.input.items()}
+    return of(model.inputs[0])

@@ -1,0 +1,131 @@
+"""Keras callbacks for `fit`: the log files and the progress line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+from typing import Any
+
+import keras
+
+from ppo_tf.support.files import AppendedFile, naming, write_atomically
+
+Logs = dict[str, Any] | None
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a log has no value, see `fit`."""
+    return isinstance(value, float) and math.isnan(value)
+
+
+def passes_multiple(every: int, previous: int, steps: int) -> bool:
+    """Whether a multiple of `every` lies in (previous, steps], all three in environment steps."""
+    return steps // every > previous // every
+
+
+def _is_json(value: Any) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+class MetricsCSV(keras.callbacks.Callback):
+    """One row per iteration, written at once; an empty field where a quantity has no value.
+
+    Keras' own CSVLogger adds an empty `val_` column for each of ours, and drops logs that the first
+    row lacks; here they get a column, empty in the rows before. From a checkpoint it goes on where
+    the file was then: rows after that are cut off.
+
+    Args:
+        path: of the file, written anew.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        super().__init__()
+        self._file = AppendedFile(path)
+        self._names: list[str] = []
+
+    def state(self) -> dict[str, Any]:
+        """The size of the file and its columns."""
+        return {"bytes": self._file.sync(), "names": self._names}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Cuts the file to that size."""
+        self._file.cut(state["bytes"])
+        self._names = state["names"]
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        """Opens the file."""
+        if self._names:
+            names, rows = self._read()
+            if names != self._names:  # columns that came after the checkpoint
+                with naming(self._file.path):
+                    write_atomically(self._file.path, self._as_csv(rows))
+        self._file.open()
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Writes the iteration's row."""
+        row = {"iteration": epoch, **(logs or {})}
+        row = {name: "" if is_missing(value) else value for name, value in row.items()}
+        new = [name for name in row if name not in self._names]
+        if new:
+            self._names = [*self._names, *new]
+            self._file.replace(self._as_csv(self._read()[1]))
+        self._file.write(self._as_csv([row], header=False))
+
+    def on_train_end(self, logs: Logs = None) -> None:
+        """Closes the file."""
+        self._file.close()
+        self._names = []
+
+    def _read(self) -> tuple[list[str], list[dict[str, Any]]]:
+        """Names and rows of the file, whatever a machine that stopped has left at its end."""
+        with open(self._file.path, newline="", errors="replace") as file:
+            reader = csv.DictReader(line.replace("\0", "") for line in file)
+            return list(reader.fieldnames or ()), list(reader)
+
+    def _as_csv(self, rows: list[dict[str, Any]], header: bool = True) -> bytes:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self._names, extrasaction="ignore", lineterminator="\n")
+        if header:
+            writer.writeheader()
+        writer.writerows(rows)
+        return text.getvalue().encode()
+
+
+class MetricsJSONL(keras.callbacks.Callback):
+    """One JSON object per iteration and line, written at once; null where a quantity has no value.
+
+    From a checkpoint it goes on where the file was then: lines after that are cut off.
+
+    Args:
+        path: of the file, written anew.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        super().__init__()
+        self._file = AppendedFile(path)
+
+    def state(self) -> dict[str, Any]:
+        """The size of the file."""
+        return {"bytes": self._file.sync()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Cuts the file to that size."""
+        self._file.cut(state["bytes"])
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        """Opens the file."""
+        self._file.open()
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Writes the iteration's line."""
+        row = {"iteration": epoch, **(logs or {})}
+        # JSON has neither NaN nor infinities.
+        row = {name: value if _is_json(value) else None for name, value in row.items()}
+        self._file.write((json.dumps(row, allow_nan=False) + "\n").encode())
+
+    def on_train_end(self, logs: Logs = None) -> None:
+        """Closes the file."""
+        self._file.close()

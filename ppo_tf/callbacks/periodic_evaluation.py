@@ -1,0 +1,125 @@
+"""`PeriodicEvaluation`: how good the policy is while it trains, and the best one on the disk."""
+
+from __future__ import annotations
+
+import gc
+import os
+from typing import Any
+
+import gymnasium
+import keras
+import numpy as np
+
+from ppo_tf.artefacts.saved_model import export_policy
+from ppo_tf.callbacks.logs import passes_multiple
+from ppo_tf.evaluating.evaluation import Act, make_act, make_evaluation_envs, play
+
+LOGS = ("mean_return", "std_return", "mean_length")  # of `Evaluation.summary`, as eval/...
+
+
+class PeriodicEvaluation(keras.callbacks.Callback):
+    """Evaluates the policy as it trains, and keeps the best so far as an exported policy.
+
+    In each iteration that reaches a multiple of `every`, the logs get `eval/mean_return`,
+    `eval/std_return` and `eval/mean_length` of the result of `evaluate`, on the same episodes each
+    time; in all others those are NaN. Callbacks see them that come after this one in the list. The
+    environments and the compiled acting are made once. Nothing that is random in the training is
+    touched: its other metrics are the same with and without.
+
+    From a checkpoint it goes on with the best score until then. What was exported between that
+    checkpoint and an interruption is exported again when the same policy comes again.
+
+    Args:
+        env_id: of the environment.
+        every: environment steps from one evaluation to the next.
+        episodes: of an evaluation.
+        seed: of the episodes and of sampled actions.
+        deterministic: whether the policy takes its mode or draws.
+        num_envs: environments side by side, at most.
+        best_path: folder for the policy with the highest mean return so far, the earlier of equal
+            ones; replaced by each better one. None: nothing is written.
+        metadata: JSON values to keep with it; "env", "steps", "episodes" and the logs are added.
+        critic: to export with it.
+        kwargs: of the environment.
+
+    Attributes:
+        best: highest mean return so far; None before the first evaluation.
+
+    Raises:
+        ValueError: an argument out of range. From `fit` what `evaluate` and `export_policy` raise.
+    """
+
+    def __init__(
+        self,
+        env_id: str,
+        every: int,
+        *,
+        episodes: int = 10,
+        seed: int = 0,
+        deterministic: bool = True,
+        num_envs: int = 32,
+        best_path: str | os.PathLike | None = None,
+        metadata: dict[str, Any] | None = None,
+        critic: keras.Model | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__()
+        for name, value in (("every", every), ("episodes", episodes), ("num_envs", num_envs)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1. Received: {name}={value}")
+        self.best: float | None = None
+        self._env_id, self._kwargs = env_id, kwargs
+        self._every, self._episodes, self._seed = every, episodes, seed
+        self._deterministic = deterministic
+        self._num_envs = min(num_envs, episodes)
+        self._best_path, self._critic = best_path, critic
+        self._metadata = {**(metadata or {}), "env": env_id, "episodes": episodes}
+        self._evaluated = 0  # environment steps at the last evaluation
+        self._envs: gymnasium.vector.VectorEnv | None = None
+        self._act: Act | None = None
+
+    def state(self) -> dict[str, Any]:
+        """The best score, and the steps of the last evaluation."""
+        return {"best": self.best, "evaluated": self._evaluated}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Takes them back."""
+        self.best, self._evaluated = state["best"], state["evaluated"]
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Makes the environments."""
+        self._envs = make_evaluation_envs(self._env_id, self._num_envs, **self._kwargs)
+        self._act = make_act(self.model, self._envs, self._deterministic)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
+        """Evaluates if it is time, and completes the logs."""
+        steps = int(logs["rollout/steps"])
+        summary: dict[str, Any] = dict.fromkeys(LOGS, np.nan)
+        if passes_multiple(self._every, self._evaluated, steps):
+            assert self._envs is not None and self._act is not None
+            summary = play(self._envs, self._act, self._episodes, self._seed).summary()
+            self._evaluated = steps
+            if self.best is None or summary["mean_return"] > self.best:
+                self.best = summary["mean_return"]
+                self._export(steps, summary)
+        logs.update({f"eval/{name}": summary[name] for name in LOGS})
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Closes the environments."""
+        self._evaluated = 0  # the next training counts its steps from 0
+        if self._envs is not None:
+            self._envs.close()
+            self._envs = self._act = None
+
+    def _export(self, steps: int, summary: dict[str, Any]) -> None:
+        if self._best_path is not None:
+            export_policy(
+                self.model,
+                self._best_path,
+                critic=self._critic,
+                metadata={**self._metadata, "steps": steps, **{n: summary[n] for n in LOGS}},
+                replace=True,
+            )
+            # The graphs of an export are cycles of over a MB, and Python waits long to look for
+            # cycles: it did not in 50 exports.
+            gc.collect()

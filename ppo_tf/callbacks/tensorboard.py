@@ -1,0 +1,162 @@
+"""`TensorBoardScalars`: a run's logs and settings for TensorBoard, as a Keras callback."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, types_pb2
+from tensorboard.plugins.hparams import api as hparams_api
+from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
+from tensorboard.plugins.hparams import metadata as hparams_metadata
+from tensorboard.plugins.scalar import metadata as scalar_metadata
+from tensorboard.plugins.text.summary_v2 import text_pb
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+from ppo_tf.callbacks.logs import Logs
+from ppo_tf.callbacks.trackers import Session, flat_settings, steps_and_values
+from ppo_tf.support.files import AppendedFile
+
+# What the page of hyperparameters compares runs by; a run without one of them has an empty field.
+HPARAMS_METRICS = ("rollout/episode_return", "eval/mean_return")
+
+_SUFFIX = ".ppo_tf"  # of our event files, to know them from those of others in the same folder
+
+
+class TensorBoardScalars(keras.callbacks.Callback):
+    """The logs as TensorBoard scalars over environment steps, grouped by their prefix.
+
+    With settings, also the hyperparameters of TensorBoard's page HPARAMS and, on its page TEXT, a
+    table of them. From a checkpoint it goes on where the event files were then: what came after is
+    cut off, and a server that has read it already is told to drop it. A new run in a used folder
+    hides the one before.
+
+    Args:
+        logdir: folder of the event files, made if needed.
+        settings: of the run, by name; dicts of dicts are flattened.
+    """
+
+    def __init__(self, logdir: str | os.PathLike, settings: dict[str, Any] | None = None):
+        super().__init__()
+        self._logdir = Path(logdir)
+        self._settings = flat_settings(settings)
+        self._sizes: dict[str, int] = {}  # bytes of the run's event files before this one
+        self._steps = -1  # the last environment step in them
+        self._session = Session()
+
+    def state(self) -> dict[str, Any]:
+        """The names and sizes of the event files, and the last step in them."""
+        return {"sizes": {**self._sizes, self._name: self._file.sync()}, "steps": self._steps}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Goes on behind that step: files are cut when training begins."""
+        self._sizes, self._steps = dict(state["sizes"]), state["steps"]
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        """Opens an event file of its own: a server does not follow a file that was cut."""
+        self._session.begin()
+        self._logdir.mkdir(parents=True, exist_ok=True)
+        self._name = self._new_name()
+        self._cut()
+        self._file = AppendedFile(self._logdir / self._name)
+        self._file.open()
+        self._records = RecordWriter(self._file)
+        self._write(event_pb2.Event(file_version="brain.Event:2"))
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._write(event_pb2.Event(step=self._steps + 1, session_log=start))
+        if self._settings and not self._sizes:
+            for summary in _settings_summaries(self._settings):
+                self._write(event_pb2.Event(step=0, summary=summary))
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Writes the iteration's scalars."""
+        self._steps, values = steps_and_values(logs)
+        values.pop("rollout/steps")
+        summary = summary_pb2.Summary(value=[_scalar(name, v) for name, v in values.items()])
+        self._write(event_pb2.Event(step=self._steps, summary=summary))
+
+    def on_train_end(self, logs: Logs = None) -> None:
+        """Says how the run ended and closes the event file."""
+        failed = self._session.failed()
+        if self._settings:
+            status = api_pb2.STATUS_FAILURE if failed else api_pb2.STATUS_SUCCESS
+            end = plugin_data_pb2.SessionEndInfo(status=status, end_time_secs=time.time())
+            tag = hparams_metadata.SESSION_END_INFO_TAG
+            try:
+                self._write(event_pb2.Event(summary=_hparams(tag, session_end_info=end)))
+            except OSError:
+                if not failed:  # else the same file failed before, and that error is on its way
+                    raise
+        self._file.close()
+        self._sizes, self._steps = {}, -1
+
+    def _write(self, event: Any) -> None:
+        event.wall_time = time.time()
+        self._records.write(event.SerializeToString())
+
+    def _ours(self) -> list[str]:
+        """The names of our event files in the order in which TensorBoard reads them."""
+        return sorted(p.name for p in self._logdir.glob(f"events.out.tfevents.*{_SUFFIX}"))
+
+    def _cut(self) -> None:
+        """Brings the folder back to the checkpoint."""
+        for name, size in self._sizes.items():
+            file = AppendedFile(self._logdir / name)
+            file.cut(size)
+            file.open()
+            file.close()
+        if self._sizes:
+            for name in self._ours():
+                if name not in self._sizes and name > min(self._sizes):
+                    (self._logdir / name).unlink()
+
+    def _new_name(self) -> str:
+        """A name behind those of all our files there are, or were before some are deleted."""
+        seconds = int(time.time())
+        if ours := self._ours():
+            seconds = max(seconds, int(ours[-1].split(".")[3]) + 1)
+        return f"events.out.tfevents.{seconds:010d}.{socket.gethostname()}{_SUFFIX}"
+
+
+_SCALAR = scalar_metadata.create_summary_metadata(display_name=None, description=None)
+
+
+def _scalar(name: str, value: float) -> Any:
+    """As `tf.summary.scalar` writes it."""
+    tensor = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, float_val=[value])
+    return summary_pb2.Summary.Value(tag=name, tensor=tensor, metadata=_SCALAR)
+
+
+def _settings_summaries(settings: dict[str, Any]) -> list[Any]:
+    """The hyperparameters with the metrics to compare runs by, and a table."""
+    experiment = api_pb2.Experiment(
+        # Typed, which `hparams_config_pb` does for given domains only: numbers get an axis.
+        hparam_infos=[api_pb2.HParamInfo(name=n, type=_type(v)) for n, v in settings.items()],
+        metric_infos=[hparams_api.Metric(name).as_proto() for name in HPARAMS_METRICS],
+    )
+    cells = [(name, str(value).replace("|", "\\|")) for name, value in settings.items()]
+    rows = [
+        f"| {name} | {value} |" for name, value in [("setting", "value"), ("---", "---"), *cells]
+    ]
+    return [
+        _hparams(hparams_metadata.EXPERIMENT_TAG, experiment=experiment),
+        hparams_api.hparams_pb(settings),
+        text_pb("settings", "\n".join(rows)),
+    ]
+
+
+def _hparams(tag: str, **data: Any) -> Any:
+    """A summary of the plugin of hyperparameters."""
+    metadata = hparams_metadata.create_summary_metadata(plugin_data_pb2.HParamsPluginData(**data))
+    value = {"tag": tag, "metadata": metadata, "tensor": hparams_metadata.NULL_TENSOR}
+    return summary_pb2.Summary(value=[summary_pb2.Summary.Value(**value)])
+
+
+def _type(value: bool | int | float | str) -> Any:
+    if isinstance(value, bool):
+        return api_pb2.DATA_TYPE_BOOL
+    return api_pb2.DATA_TYPE_STRING if isinstance(value, str) else api_pb2.DATA_TYPE_FLOAT64

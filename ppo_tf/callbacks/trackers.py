@@ -1,0 +1,221 @@
+"""Keras callbacks for `fit` that hand its logs to other programs: Weights & Biases, MLflow.
+
+Their x axis is environment steps. Both go on from a checkpoint, see `types.Resumable`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from ppo_tf.callbacks.logs import Logs, is_missing
+from ppo_tf.support.extras import needs
+
+
+class WandbLogger(keras.callbacks.Callback):
+    """The logs as a run of Weights & Biases, its step being environment steps.
+
+    From a checkpoint it goes on with the same run id. Online, steps that the server has already
+    are not logged again. Offline (`WANDB_MODE=offline`) nobody knows what the process before wrote
+    after the checkpoint: a second folder of the same id is written, `wandb sync` uploads both into
+    one run, and steps from the checkpoint on may be in both.
+
+    Args:
+        project: of Weights & Biases.
+        name: of the run; theirs by default.
+        config: settings of the run, by name.
+        directory: in which the folder `wandb` is made; the working directory by default.
+        options: more of `wandb.init`, such as entity, group, tags or mode.
+
+    Raises:
+        ImportError: wandb is not installed.
+    """
+
+    def __init__(
+        self,
+        project: str,
+        name: str | None = None,
+        config: dict[str, Any] | None = None,
+        directory: str | os.PathLike | None = None,
+        **options: Any,
+    ):
+        super().__init__()
+        try:
+            import wandb
+        except ImportError:
+            raise ImportError(needs("WandbLogger", "wandb")) from None
+        self._wandb = wandb
+        self._directory = directory
+        self._options: dict[str, Any] = {"project": project, "name": name, "config": config}
+        self._options |= options
+        self._id: str | None = None
+        self._session = Session()
+
+    def state(self) -> dict[str, Any]:
+        """The id of the run."""
+        return {"id": self._id}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Goes on with that run."""
+        self._id = state["id"]
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        """Starts the run, or takes it up again."""
+        self._session.begin()
+        if self._directory is not None:
+            os.makedirs(self._directory, exist_ok=True)
+        resume = {} if self._id is None else {"id": self._id, "resume": "allow"}
+        self._run = self._wandb.init(
+            **{**self._options, **resume},
+            dir=self._directory,
+            reinit="create_new",
+            settings=self._wandb.Settings(silent=True, console="off"),
+        )
+        self._id = self._run.id
+        self._first = self._run.starting_step  # of a run taken up again: behind its last step
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Logs the iteration."""
+        steps, values = steps_and_values(logs)
+        if steps >= self._first:
+            self._run.log(values, step=steps)
+
+    def on_train_end(self, logs: Logs = None) -> None:
+        """Finishes the run: failed, if an exception ended the training."""
+        self._run.finish(exit_code=int(self._session.failed()))
+        self._id = None
+
+
+class MLflowLogger(keras.callbacks.Callback):
+    """The logs as metrics of an MLflow run, its step being environment steps.
+
+    From a checkpoint it goes on with the same run; steps that are in it already are not logged
+    again: the resumed training repeats them bit for bit.
+
+    Args:
+        experiment: name; made if there is none.
+        name: of the run; MLflow's choice by default.
+        config: settings of the run, by name, its parameters; dicts of dicts are flattened.
+        tracking_uri: a server or a database, such as "sqlite:///mlflow.db"; by default MLflow's.
+
+    Raises:
+        ImportError: MLflow is not installed.
+    """
+
+    def __init__(
+        self,
+        experiment: str,
+        name: str | None = None,
+        config: dict[str, Any] | None = None,
+        tracking_uri: str | None = None,
+    ):
+        super().__init__()
+        try:
+            import mlflow
+        except ImportError:
+            raise ImportError(needs("MLflowLogger", "mlflow")) from None
+        self._mlflow = mlflow
+        self._experiment, self._run_name, self._uri = experiment, name, tracking_uri
+        self._config = flat_settings(config)
+        self._id: Any = None
+        self._session = Session()
+
+    def state(self) -> dict[str, Any]:
+        """The id of the run."""
+        return {"id": self._id}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Goes on with that run."""
+        self._id = state["id"]
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        """Starts the run, or takes it up again."""
+        self._session.begin()
+        with _warnings_only("mlflow"):  # it tells of each step of making a database
+            self._client = self._mlflow.MlflowClient(self._uri)
+            self._last = self._start() if self._id is None else self._resume(self._id)
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Logs the iteration."""
+        steps, values = steps_and_values(logs)
+        if steps <= self._last:
+            return
+        now = int(1000 * time.time())
+        metric = self._mlflow.entities.Metric
+        metrics = [metric(name, value, now, steps) for name, value in values.items()]
+        self._client.log_batch(self._id, metrics=metrics)
+
+    def on_train_end(self, logs: Logs = None) -> None:
+        """Ends the run: failed, if an exception ended the training."""
+        status = "FAILED" if self._session.failed() else "FINISHED"
+        self._client.set_terminated(self._id, status)
+        self._id = None
+
+    def _start(self) -> int:
+        """Makes the run; returns the last step that is in it."""
+        found = self._client.get_experiment_by_name(self._experiment)
+        if found is None:
+            experiment_id = self._client.create_experiment(self._experiment)
+        else:
+            experiment_id = found.experiment_id
+        self._id = self._client.create_run(experiment_id, run_name=self._run_name).info.run_id
+        params = [self._mlflow.entities.Param(k, str(v)) for k, v in self._config.items()]
+        self._client.log_batch(self._id, params=params)
+        return 0
+
+    def _resume(self, run_id: str) -> int:
+        """Opens the run again; returns the last step that is in it."""
+        self._client.update_run(run_id, status="RUNNING")
+        return int(self._client.get_run(run_id).data.metrics.get("rollout/steps", 0))
+
+
+def flat_settings(settings: dict[str, Any] | None) -> dict[str, bool | int | float | str]:
+    """Settings as trackers take them: {"outer/inner": number, bool or text}."""
+    flat: dict[str, Any] = {}
+    for name, value in (settings or {}).items():
+        if isinstance(value, dict):
+            flat |= {f"{name}/{k}": v for k, v in flat_settings(value).items()}
+        elif isinstance(value, list | tuple):
+            flat[name] = ",".join(map(str, value))
+        elif isinstance(value, bool | int | float | str):
+            flat[name] = value
+        else:
+            flat[name] = "none" if value is None else str(value)
+    return flat
+
+
+class Session:
+    """From the begin of a training to its end."""
+
+    def begin(self) -> None:
+        """Notes that it begins."""
+        self._handled = sys.exc_info()[1]  # fit may be called where an exception is handled
+
+    def failed(self) -> bool:
+        """Whether an exception ends it, asked in `on_train_end`."""
+        return sys.exc_info()[1] is not self._handled
+
+
+def steps_and_values(logs: Logs) -> tuple[int, dict[str, float]]:
+    """The environment steps, and the logs that have a value."""
+    values = {name: value for name, value in (logs or {}).items() if not is_missing(value)}
+    return int(values["rollout/steps"]), values
+
+
+@contextlib.contextmanager
+def _warnings_only(name: str) -> Iterator[None]:
+    """Keeps a logger from saying less than warnings."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,78 @@
+"""`VideoRecorder`: videos of the policy while it trains."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from ppo_tf.callbacks.logs import passes_multiple
+from ppo_tf.evaluating.evaluation import make_act
+from ppo_tf.evaluating.video import MAX_STEPS, check_video_path, drawing_envs, record_video
+
+
+class VideoRecorder(keras.callbacks.Callback):
+    """Records a video of the present policy every so many environment steps.
+
+    Args:
+        folder: of the files steps-000012288.mp4, named by the environment steps so far. Those that
+            exist are replaced.
+        env_id: of the environment.
+        every: environment steps between videos; one comes with the first iteration that ends at or
+            after each multiple.
+        seed, deterministic, max_steps, kwargs: of `record_video`. All videos start alike.
+
+    Raises:
+        ValueError: every is below 1.
+        ImportError, RuntimeError, ...: as `record_video`, when training begins.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        env_id: str,
+        every: int,
+        *,
+        seed: int = 0,
+        deterministic: bool = True,
+        max_steps: int = MAX_STEPS,
+        **kwargs: Any,
+    ):
+        super().__init__()
+        if every < 1:
+            raise ValueError(f"every must be at least 1. Received: every={every}")
+        self._folder, self._env_id, self._every = Path(folder), env_id, every
+        self._deterministic = deterministic
+        self._options: dict[str, Any] = {"seed": seed, "max_steps": max_steps, **kwargs}
+        self._kwargs = kwargs
+        self._recorded = 0  # environment steps at the last video
+
+    def state(self) -> dict[str, Any]:
+        """The steps of the last video."""
+        return {"recorded": self._recorded}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Takes them back: the next video comes when it would have come."""
+        self._recorded = state["recorded"]
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Finds out whether it can record, before any training."""
+        check_video_path(self._folder / "steps.mp4", overwrite=True)
+        envs = drawing_envs(self._env_id, self._kwargs)
+        # Compiled once for all videos; the weights are read when it acts.
+        self._act = make_act(self.model, envs, self._deterministic)
+        envs.close()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Records if it is time."""
+        steps = int((logs or {})["rollout/steps"])
+        if passes_multiple(self._every, self._recorded, steps):
+            self._recorded = steps
+            path = self._folder / f"steps-{steps:09d}.mp4"
+            record_video(self._act, self._env_id, path, overwrite=True, **self._options)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Gets ready for another training, which counts its steps from 0."""
+        self._recorded = 0

@@ -1,0 +1,227 @@
+"""Vector environments by id, with errors that say what to do."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AutoresetMode
+
+from ppo_tf.environments.atari import AtariEnvs, is_atari
+from ppo_tf.environments.envpool import EnvPoolEnvs, has_plain_spaces
+from ppo_tf.environments.mask_observation import MASK_KEY, MaskObservation, has_mask
+from ppo_tf.support import seeds
+from ppo_tf.support.extras import extra_of_entry_point, is_atari_id, needs
+
+BACKENDS = ("auto", "sync", "async", "vector", "envpool")
+
+# From so many environments on a batch at once is faster than one after the other; measured on 2
+# cores, see BUILD_NOTES.md. MuJoCo's steps are long enough to fill EnvPool's threads with fewer.
+_VECTOR_FROM, _ENVPOOL_FROM, _ENVPOOL_FROM_MUJOCO = 4, 8, 4
+
+
+def make_envs(
+    env_id: str,
+    num_envs: int = 1,
+    *,
+    seed: int = 0,
+    backend: str = "auto",
+    autoreset_mode: AutoresetMode = AutoresetMode.SAME_STEP,
+    action_mask: bool | Literal["auto"] = "auto",
+    training: bool = False,
+    context: str | None = None,
+    **kwargs: Any,
+) -> gymnasium.vector.VectorEnv:
+    """Makes a vector of environments and seeds it, so that `reset()` starts a reproducible run.
+
+    Args:
+        env_id: of Gymnasium's registry; "module:Name-v0" imports the module first. Atari games
+            (ALE/Pong-v5, PongNoFrameskip-v4) come with their usual preprocessing, see `atari`.
+        num_envs: environments side by side.
+        seed: of the environments, each of which gets its own stream.
+        backend: "sync" steps them in turn, "async" each in a process of its own, "vector" is the
+            environment's own vector class, "envpool" is EnvPool's C++ version of it; "auto" takes
+            the fastest that is there, see `choose_backend`. Atari games always have the ALE's own
+            vector class.
+        autoreset_mode: how "sync", "async" and Atari games start the next episode; see
+            gymnasium.vector.
+        action_mask: whether info["action_mask"] becomes part of the observation, see
+            `mask_observation`; "auto": if an environment made and reset to see has it. Needs "sync"
+            or "async".
+        training: whether an Atari game's episodes end with a life and its rewards are clipped,
+            which helps learning; else they are whole games and scores. Other environments have no
+            such difference.
+        context: how "async" starts processes, a start method of multiprocessing; None: its default.
+        kwargs: of the environment, for instance render_mode.
+
+    Raises:
+        ValueError: an argument out of range, an unknown environment (near names are suggested),
+            action_mask=True for a back end or an action space without masks.
+        ImportError: a package that the environment needs is not installed.
+    """
+    if num_envs < 1:
+        raise ValueError(f"num_envs must be at least 1. Received: num_envs={num_envs}")
+    env_seeds = environment_seeds(seed, num_envs)
+    if backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {BACKENDS}. Received: backend={backend!r}")
+    spec = _find_spec(env_id)
+    if backend == "auto":
+        backend, _ = choose_backend(env_id, num_envs, action_mask=action_mask, **kwargs)
+    if action_mask is True and (is_atari(spec) or backend not in ("sync", "async")):
+        raise ValueError(
+            "action_mask=True needs environments one by one, of backend 'sync' or 'async'. "
+            f"Received: env={env_id!r}, backend={backend!r}"
+        )
+    if is_atari(spec) and backend not in ("sync", "vector"):
+        raise ValueError(f"Atari games have the backend 'vector' only. Received: {backend!r}")
+    if backend == "envpool":
+        if kwargs:
+            raise ValueError(f"backend='envpool' takes no further arguments. Received: {kwargs}")
+        return EnvPoolEnvs(spec.id, num_envs, env_seeds)
+    if backend == "vector" and not is_atari(spec) and spec.vector_entry_point is None:
+        raise ValueError(f"backend='vector' needs a vector class of {env_id}, which has none.")
+    try:
+        if is_atari(spec):
+            envs: gymnasium.vector.VectorEnv = AtariEnvs(
+                spec, num_envs, training=training, autoreset_mode=autoreset_mode, **kwargs
+            )
+        elif backend == "vector":
+            envs = gymnasium.make_vec(spec, num_envs, "vector_entry_point", **kwargs)
+        else:
+            masked = _look(spec, kwargs)[0] if action_mask == "auto" else action_mask
+            wrappers = [MaskObservation] if masked else []
+            modes: dict[str, Any] = {"autoreset_mode": autoreset_mode}
+            if backend == "async":
+                modes["context"] = context
+            envs = gymnasium.make_vec(spec, num_envs, backend, modes, wrappers, **kwargs)
+        reset(envs, env_seeds)
+    except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
+        raise ImportError(_missing_package(env_id, spec, kwargs, error)) from error
+    return envs
+
+
+def choose_backend(
+    env_id: str,
+    num_envs: int,
+    *,
+    action_mask: bool | Literal["auto"] = "auto",
+    **kwargs: Any,
+) -> tuple[str, str]:
+    """What `make_envs` takes for backend="auto", and why.
+
+    "sync" for environments with action masks, whose info no other passes on in order. Else the
+    environment's own vector class, which computes all at once; else EnvPool, where it is installed
+    and has the environment; each from as many environments on as make it pay; else "sync".
+    The rule is fixed, not timed: a run must not depend on how busy the machine was.
+
+    Args:
+        env_id, num_envs, action_mask, kwargs: as `make_envs` takes them.
+
+    Returns:
+        (backend, reason).
+    """
+    spec = _find_spec(env_id)
+    if is_atari(spec):
+        return "vector", "Atari games have the ALE's own vector class"
+    try:
+        tells_masks, plain = (True, False) if action_mask is True else _look(spec, kwargs)
+    except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
+        raise ImportError(_missing_package(env_id, spec, kwargs, error)) from error
+    if tells_masks and action_mask is not False:
+        return "sync", f"vector classes and EnvPool do not carry info[{MASK_KEY!r}]"
+    if kwargs:
+        return "sync", "the environment gets arguments of its own"
+    if spec.vector_entry_point is not None:
+        if num_envs >= _VECTOR_FROM:
+            return "vector", "the environment has a vector class of its own"
+        return "sync", f"its vector class gains nothing below {_VECTOR_FROM} environments"
+    if importlib.util.find_spec("envpool") is None:
+        return "sync", "EnvPool is not installed"
+    least = _ENVPOOL_FROM_MUJOCO if "mujoco" in str(spec.entry_point) else _ENVPOOL_FROM
+    if num_envs < least:
+        return "sync", f"EnvPool gains nothing below {least} environments"
+    import envpool
+
+    if spec.id not in envpool.list_all_envs():
+        return "sync", "EnvPool does not have the environment"
+    if not plain:
+        return "sync", "EnvPool has other spaces than Gymnasium's Dict or Tuple"
+    return "envpool", "EnvPool has the environment"
+
+
+def reset(
+    envs: gymnasium.vector.VectorEnv,
+    seeds: Sequence[int | None],
+    mask: np.ndarray | None = None,
+) -> np.ndarray:
+    """Starts new episodes and returns the observations [B, ...].
+
+    Args:
+        envs: the environments.
+        seeds: one per environment. A vector class with one random stream for all takes the first.
+        mask: bool [B], which environments to reset, in auto-reset mode DISABLED; None: all.
+    """
+    one_each = isinstance(
+        envs,
+        gymnasium.vector.SyncVectorEnv | gymnasium.vector.AsyncVectorEnv | EnvPoolEnvs | AtariEnvs,
+    )
+    seed: Any = list(seeds) if one_each else seeds[0]
+    observations, _ = envs.reset(seed=seed, options=None if mask is None else {"reset_mask": mask})
+    return observations
+
+
+def environment_seeds(seed: int, count: int, *path: int | str) -> list[int]:
+    """Seeds for `reset`, from a run's: near seeds share none, unlike seed, seed + 1, ...
+
+    The path says what they are for, as in `seeds.derive_words`.
+    """
+    return seeds.derive_words(count, seed, *(path or ("environments",))).tolist()
+
+
+def _find_spec(env_id: str) -> gymnasium.envs.registration.EnvSpec:
+    module, _, name = env_id.rpartition(":")
+    if not module and is_atari_id(name):
+        module = "ale_py"  # registers its games when imported
+    try:
+        if module:
+            importlib.import_module(module)
+        return gymnasium.spec(name)
+    except ImportError as error:
+        if module == "ale_py":
+            raise ImportError(needs(env_id, "atari")) from error
+        raise ImportError(f"The module of env={env_id!r} cannot be imported: {error}") from error
+    except gymnasium.error.Error as error:
+        near = _near_names(name)
+        hint = f"; near names: {', '.join(near)}" if near else ""
+        raise ValueError(f"Unknown environment. Received: env={env_id!r}{hint}") from error
+
+
+def _near_names(env_id: str) -> list[str]:
+    known = {name.lower(): name for name in gymnasium.registry}
+    return [known[n] for n in difflib.get_close_matches(env_id.lower(), known, n=3, cutoff=0.6)]
+
+
+def _missing_package(env_id, spec, kwargs, error) -> str:
+    extra = extra_of_entry_point(spec.entry_point)
+    if "pygame" in str(error) and kwargs.get("render_mode"):
+        extra = "render"
+    if extra is not None:
+        return needs(env_id, extra)
+    return f"{env_id} needs a package that is not installed: {error}"
+
+
+def _look(spec: gymnasium.envs.registration.EnvSpec, kwargs: dict[str, Any]) -> tuple[bool, bool]:
+    """Whether an environment tells masks, and whether its spaces are plain, by making one."""
+    if spec.entry_point is None:
+        return False, False
+    quiet = {name: value for name, value in kwargs.items() if name != "render_mode"}  # no window
+    env = gymnasium.make(spec, **quiet)
+    try:
+        return has_mask(env), has_plain_spaces(env)
+    finally:
+        env.close()

@@ -1,0 +1,1 @@
+"""What happens to rewards between the environment and the advantage estimator."""

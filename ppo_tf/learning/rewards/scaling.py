@@ -1,0 +1,85 @@
+"""`RewardScaling`: rewards in units of the standard deviation of returns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from ppo_tf import ops
+
+
+@keras.saving.register_keras_serializable("ppo_tf")
+class RewardScaling(keras.layers.Layer):
+    """r / std(R), clipped, where R_t = gamma R_{t-1} + r_t runs along each environment's episode.
+
+    Keeps returns near unit size whatever the environment's units ("The 37 implementation details of
+    PPO", ICLR blog 2022). Only the scale moves: the sign of a reward never changes.
+
+    Args:
+        gamma: discount per step; the estimator's.
+        clip: bound of the scaled rewards. 10 as in Baselines' VecNormalize.
+        epsilon: added to the variance. 1e-8, likewise.
+    """
+
+    def __init__(
+        self, gamma: float = 0.99, clip: float = 10.0, epsilon: float = 1e-8, **kwargs: Any
+    ):
+        super().__init__(**kwargs)
+        self.gamma = gamma
+        self.clip = clip
+        self.epsilon = epsilon
+
+    def build(self, input_shape):
+        """Creates the statistics and one running return per environment, for rewards [T, B]."""
+        options = {"trainable": False, "initializer": "zeros", "autocast": False}
+        self.running = self.add_weight(name="running", shape=(input_shape[1],), **options)
+        self.count = self.add_weight(name="count", shape=(), **options)
+        self.mean = self.add_weight(name="mean", shape=(), **options)
+        self.variance = self.add_weight(name="variance", shape=(), **options)
+
+    def begin_episodes(self) -> None:
+        """Empties the running returns: new episodes start in all environments."""
+        self.running.assign(tf.zeros_like(self.running))
+
+    def call(self, rewards, done, valid):
+        """Moves the statistics by these rewards, then scales them.
+
+        Args:
+            rewards: float [T, B].
+            done: bool [T, B], the episode ended here, either way.
+            valid: bool [T, B], rows that count.
+
+        Returns:
+            float [T, B].
+        """
+        rewards = tf.where(valid, rewards, tf.zeros_like(rewards))
+
+        def step(carry, now):
+            _, alive = carry
+            reward, is_done, is_valid = now
+            running = tf.where(is_valid, self.gamma * alive + reward, alive)
+            return running, tf.where(is_done, tf.zeros_like(running), running)
+
+        start = self.running.value
+        returns, left = tf.scan(step, (rewards, done, valid), initializer=(start, start))
+        self.running.assign(left[-1])
+        count, mean, variance = ops.merge_moments(
+            self.count.value,
+            self.mean.value,
+            self.variance.value,
+            ops.merge_time(returns),
+            ops.merge_time(tf.cast(valid, tf.float32)),
+        )
+        self.count.assign(count)
+        self.mean.assign(mean)
+        self.variance.assign(variance)
+        return tf.clip_by_value(
+            rewards * tf.math.rsqrt(variance + self.epsilon), -self.clip, self.clip
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        config = {"gamma": self.gamma, "clip": self.clip, "epsilon": self.epsilon}
+        return {**super().get_config(), **config}

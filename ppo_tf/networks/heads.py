@@ -1,0 +1,132 @@
+"""The last layers of actors and critics: features in, distribution parameters or values out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import keras
+
+from ppo_tf.networks.features import layer_names
+from ppo_tf.networks.initialization import POLICY_GAIN, VALUE_GAIN, Seeds, dense
+from ppo_tf.networks.layers import ExplorationDirections, MaskLogits, StateIndependentScale
+from ppo_tf.types import Tensor
+
+Parameters = Mapping[str, Any]  # {parameter name: size}, or {action path: {parameter name: size}}
+
+
+class _Request(NamedTuple):
+    """A parameter to make: what every head is given."""
+
+    features: Tensor  # float [B, F]
+    size: int
+    name: str  # of the layer
+    made: dict[str, Tensor]  # the action's linear parameters, by name
+    seeds: Seeds
+    initial_scale: float
+    state_dependent_scale: bool
+
+
+def _linear(request: _Request) -> Tensor:
+    """Weights and biases, orthogonal with a small gain: training starts from the distribution's
+    default whatever the state."""
+    layer = dense(request.size, POLICY_GAIN, request.seeds, name=request.name)
+    return layer(request.features)
+
+
+def _scale_diag(request: _Request) -> Tensor:
+    """A weight per element, or softplus of a linear output."""
+    if not request.state_dependent_scale:
+        if "loc" not in request.made:
+            raise ValueError(
+                "A state-independent 'scale_diag' needs a parameter 'loc' of the same action. "
+                f"Received: {sorted(request.made)}"
+            )
+        return StateIndependentScale(request.initial_scale, name=request.name)(request.made["loc"])
+    # softplus(x + shift) is initial_scale at x = 0; the floor keeps the density finite.
+    shift = math.log(math.expm1(request.initial_scale))
+    return keras.ops.softplus(_linear(request) + shift) + 1e-5
+
+
+def _directions(request: _Request) -> Tensor:
+    """The part that each feature has in the noise: generalised state-dependent exploration."""
+    layer = ExplorationDirections(request.size, request.initial_scale, name=request.name)
+    return layer(request.features)
+
+
+# What makes a parameter that is not linear in the features, by the parameter's name.
+HEADS: dict[str, Callable[[_Request], Tensor]] = {
+    "scale_diag": _scale_diag,
+    "directions": _directions,
+}
+
+
+def parameter_heads(
+    features: Tensor,
+    parameters: Parameters,
+    *,
+    masks: Mapping[str, Tensor] | None = None,
+    initial_scale: float = 1.0,
+    state_dependent_scale: bool = False,
+    seeds: Seeds | None = None,
+) -> dict[str, Any]:
+    """The parameters of a distribution, by the table `HEADS`, all others linear in the features.
+
+    Args:
+        features: Keras tensor float [B, F].
+        parameters: `ActionSpec.parameters`.
+        masks: Keras tensors [B, n], which categories are valid, by action path ("" for a plain
+            action); applied to the parameter "logits".
+        initial_scale: first standard deviation of a Gaussian, in raw action units.
+        state_dependent_scale: whether "scale_diag" is a function of the state (softplus of an
+            output) instead of a weight of its own.
+        seeds: of the initialisation.
+
+    Returns:
+        Keras tensors float [B, size], "directions" [B, F, size], nested as parameters.
+
+    Raises:
+        ValueError: initial_scale is not positive, or a mask does not fit the "logits".
+    """
+    if not initial_scale > 0:
+        raise ValueError(f"initial_scale must be positive. Received: initial_scale={initial_scale}")
+    masks, seeds = masks or {}, seeds or Seeds()
+
+    def heads_of(path: str, sizes: Mapping[str, int], prefix: str) -> dict[str, Tensor]:
+        made: dict[str, Tensor] = {}
+        for name in sorted(sizes, key=HEADS.__contains__):  # the linear ones first: others use them
+            request = _Request(
+                features,
+                int(sizes[name]),
+                prefix + name,
+                made,
+                seeds,
+                initial_scale,
+                state_dependent_scale,
+            )
+            made[name] = HEADS.get(name, _linear)(request)
+        if path in masks:
+            _check_mask(path, sizes, masks[path])
+            layer = MaskLogits(name=f"{prefix}masked_logits")
+            made["logits"] = layer(made["logits"], masks[path])
+        return {name: made[name] for name in sizes}
+
+    if not any(isinstance(sizes, Mapping) for sizes in parameters.values()):
+        return heads_of("", parameters, "")
+    names = layer_names(parameters)
+    return {path: heads_of(path, p, f"action_{names[path]}_") for path, p in parameters.items()}
+
+
+def value_head(features: Tensor, seeds: Seeds) -> Tensor:
+    """Values, float [B], linear in features float [B, F]."""
+    return keras.ops.squeeze(dense(1, VALUE_GAIN, seeds, name="value")(features), -1)
+
+
+def _check_mask(path: str, sizes: Mapping[str, int], mask: Tensor) -> None:
+    if sizes.get("logits") != mask.shape[-1]:
+        raise ValueError(
+            "A masked action needs a parameter 'logits' of the mask's size. "
+            f"Received: parameters {dict(sizes)}{f' of {path!r}' if path else ''}, "
+            f"mask of size {mask.shape[-1]}"
+        )

@@ -1,0 +1,167 @@
+"""Convolutional networks: images float [B, height, width, channels] in, features [B, n] out.
+
+Each is a function on Keras tensors, to be used in any functional model; the images are those of
+`observation_features`, scaled to [0, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import keras
+
+from ppo_tf.networks.initialization import HIDDEN_GAIN, Seeds, dense
+from ppo_tf.types import Tensor
+
+ImageNetwork = Literal["auto", "nature", "impala", "small"] | Callable[[Tensor], Tensor]
+
+# The strides of `nature_cnn` leave nothing of a smaller side: 36 -> 8 -> 3 -> 1.
+NATURE_MIN_SIDE = 36
+
+
+def nature_cnn(images: Tensor, *, units: int = 512, seed: int | None = None) -> Tensor:
+    """Three convolutions and a dense layer, all with ReLU (Mnih et al. 2015, Methods).
+
+    32 filters 8x8 with stride 4, 64 of 4x4 with stride 2, 64 of 3x3 with stride 1, no padding.
+    Kernels are orthogonal with gain sqrt(2) ("The 37 implementation details of PPO", detail 2).
+
+    Args:
+        images: Keras tensor float [B, height, width, channels], height and width at least 36.
+        units: of the dense layer.
+        seed: of the initialisation; None draws one.
+
+    Returns:
+        Keras tensor float [B, units].
+
+    Raises:
+        ValueError: smaller images.
+    """
+    height, width = images.shape[1:3]
+    if min(height, width) < NATURE_MIN_SIDE:
+        raise ValueError(
+            f"The Nature network needs images of at least {NATURE_MIN_SIDE}x{NATURE_MIN_SIDE}. "
+            f"Received: {height}x{width}; 'auto' chooses a network that fits"
+        )
+    filters = [(32, 8, 4), (64, 4, 2), (64, 3, 1)]
+    return _convolutions(images, filters, units, "valid", Seeds(seed))
+
+
+def small_cnn(images: Tensor, *, units: int = 256, seed: int | None = None) -> Tensor:
+    """`nature_cnn` for images of few pixels, such as grid worlds; any size will do.
+
+    32 filters 3x3 with stride 1, 64 with stride 2, 64 with stride 2, padded, and a dense layer.
+
+    Args:
+        images: Keras tensor float [B, height, width, channels].
+        units: of the dense layer.
+        seed: of the initialisation; None draws one.
+
+    Returns:
+        Keras tensor float [B, units].
+    """
+    filters = [(32, 3, 1), (64, 3, 2), (64, 3, 2)]
+    return _convolutions(images, filters, units, "same", Seeds(seed))
+
+
+def impala_resnet(images: Tensor, *, units: int = 256, seed: int | None = None) -> Tensor:
+    """Fifteen convolutions with residual connections (Espeholt et al. 2018, fig. 3 right).
+
+    Sections of 16, 32 and 32 channels: a convolution 3x3, max pooling 3x3 with stride 2, and two
+    residual blocks x + conv(relu(conv(relu(x)))). Then ReLU, a dense layer and ReLU. Convolutions
+    start as Keras' own do (Glorot), as orthogonal kernels of gain sqrt(2) would double the variance
+    in every block; the dense layer is orthogonal.
+
+    Args:
+        images: Keras tensor float [B, height, width, channels], of any size.
+        units: of the dense layer.
+        seed: of the initialisation; None draws one.
+
+    Returns:
+        Keras tensor float [B, units].
+    """
+    seeds = Seeds(seed)
+
+    def convolution(channels: int) -> keras.layers.Layer:
+        initializer = keras.initializers.GlorotUniform(seed=seeds.next())
+        return keras.layers.Conv2D(
+            channels, 3, padding="same", kernel_initializer=initializer, data_format="channels_last"
+        )
+
+    x = images
+    for channels in (16, 32, 32):
+        x = convolution(channels)(x)
+        x = keras.layers.MaxPooling2D(3, 2, padding="same", data_format="channels_last")(x)
+        for _ in range(2):
+            inner = convolution(channels)(keras.ops.relu(x))
+            x = x + convolution(channels)(keras.ops.relu(inner))
+    return _flat_dense(keras.ops.relu(x), units, seeds)
+
+
+NETWORKS: dict[str, Callable[..., Tensor]] = {
+    "nature": nature_cnn,
+    "impala": impala_resnet,
+    "small": small_cnn,
+}
+
+
+def check_image_network(network: Any) -> None:
+    """Raises the error of an `image_network` that is none.
+
+    Raises:
+        ValueError: neither callable nor one of the names.
+    """
+    if not (callable(network) or network == "auto" or network in NETWORKS):
+        raise ValueError(
+            f"image_network must be one of {['auto', *NETWORKS]} or a callable from images to "
+            f"features. Received: image_network={network!r}"
+        )
+
+
+def image_features(images: Tensor, network: ImageNetwork, seed: int | None) -> Tensor:
+    """Features of images by the network of that name, or by a callable.
+
+    Args:
+        images: Keras tensor float [B, height, width, channels].
+        network: a key of `NETWORKS`; "auto": "nature" where the images are large enough for it,
+            "small" elsewhere; or any callable from images to features, a Keras layer for instance.
+        seed: of the initialisation of a named network; None draws one.
+
+    Returns:
+        Keras tensor float [B, n].
+
+    Raises:
+        ValueError: a network that is none, or whose result is not [B, n].
+    """
+    check_image_network(network)
+    if callable(network):
+        features = network(images)
+        shape = getattr(features, "shape", None)
+        if shape is None or len(shape) != 2 or shape[-1] is None:
+            raise ValueError(
+                "image_network must return features [B, n] with a known n. "
+                f"Received: {shape} for images {images.shape}"
+            )
+        return features
+    if network == "auto":
+        network = "nature" if min(images.shape[1:3]) >= NATURE_MIN_SIDE else "small"
+    return NETWORKS[network](images, seed=seed)
+
+
+def _convolutions(x, filters, units, padding, seeds):
+    for channels, size, stride in filters:
+        x = keras.layers.Conv2D(
+            channels,
+            size,
+            stride,
+            padding=padding,
+            activation="relu",
+            kernel_initializer=keras.initializers.Orthogonal(HIDDEN_GAIN, seed=seeds.next()),
+            data_format="channels_last",
+        )(x)
+    return _flat_dense(x, units, seeds)
+
+
+def _flat_dense(x, units, seeds):
+    flat = keras.layers.Flatten(data_format="channels_last")(x)
+    return dense(units, HIDDEN_GAIN, seeds, activation="relu")(flat)

@@ -1,0 +1,202 @@
+"""Keras layers of reinforcement learning: running statistics, scales of exploration, masked logits
+and the inputs of composite observations."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from ppo_tf import ops
+from ppo_tf.types import Tensor
+
+_learning: list[tuple[Tensor, set[int]]] = []  # innermost scope of `learn_statistics` last
+
+
+@contextlib.contextmanager
+def learn_statistics(weights: Tensor) -> Iterator[None]:
+    """Inside, a forward pass of any model moves the statistics of its `RunningNormalization`
+    layers.
+
+    A layer learns at most once per scope, however many models share it. Outside, statistics are
+    frozen:
+    this is what keeps them the same from acting to the end of an update.
+
+    Args:
+        weights: float [n], 1 for the rows of the batch that count, 0 for those that do not.
+    """
+    _learning.append((weights, set()))
+    try:
+        yield
+    finally:
+        _learning.pop()
+
+
+@keras.saving.register_keras_serializable("ppo_tf")
+class RunningNormalization(keras.layers.Layer):
+    """(x - mean) / std with the moments of everything seen so far, clipped to +-clip.
+
+    The statistics are weights: they are saved, exported and checkpointed with the model. They move
+    in a forward pass inside `learn_statistics`, which the learner makes once per update, and are
+    otherwise frozen. Before the first move the layer only clips.
+
+    Args:
+        clip: bound of the normalised values. 10 as in Baselines' VecNormalize.
+        epsilon: added to the variance. 1e-8, likewise.
+    """
+
+    def __init__(self, clip: float = 10.0, epsilon: float = 1e-8, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.clip = clip
+        self.epsilon = epsilon
+
+    def build(self, input_shape):
+        """Creates the statistics, one mean and variance per element of an input."""
+        options = {"trainable": False, "autocast": False, "dtype": "float32"}
+        shape = input_shape[1:]
+        self.mean = self.add_weight(name="mean", shape=shape, initializer="zeros", **options)
+        self.variance = self.add_weight(name="variance", shape=shape, initializer="ones", **options)
+        self.count = self.add_weight(name="count", shape=(), initializer="zeros", **options)
+
+    def call(self, inputs):
+        """Normalises inputs float [B, ...]; returns the same shape."""
+        if _learning and id(self) not in _learning[-1][1]:
+            weights, seen = _learning[-1]
+            seen.add(id(self))
+            moments = ops.merge_moments(
+                self.count.value,
+                self.mean.value,
+                self.variance.value,
+                tf.cast(inputs, tf.float32),
+                tf.cast(weights, tf.float32),
+            )
+            for weight, value in zip((self.count, self.mean, self.variance), moments, strict=True):
+                weight.assign(value)
+        normalized = (inputs - self.mean) * keras.ops.rsqrt(self.variance + self.epsilon)
+        return keras.ops.clip(normalized, -self.clip, self.clip)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "clip": self.clip, "epsilon": self.epsilon}
+
+
+@keras.saving.register_keras_serializable("ppo_tf")
+class StateIndependentScale(keras.layers.Layer):
+    """exp(log_scale), one learned number per action element, the same in every state.
+
+    Args:
+        initial: first value of every scale, positive, in raw action units.
+    """
+
+    def __init__(self, initial: float = 1.0, **kwargs: Any):
+        super().__init__(**kwargs)
+        if not initial > 0:
+            raise ValueError(f"initial must be positive. Received: initial={initial}")
+        self.initial = initial
+
+    def build(self, input_shape):
+        """Creates the log-scales."""
+        initializer = keras.initializers.Constant(math.log(self.initial))
+        self.log_scale = self.add_weight(
+            name="log_scale", shape=(input_shape[-1],), initializer=initializer
+        )
+
+    def call(self, loc):
+        """Returns the scales, float [B, n], for the locations loc [B, n]."""
+        return keras.ops.broadcast_to(keras.ops.exp(self.log_scale), keras.ops.shape(loc))
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "initial": self.initial}
+
+
+@keras.saving.register_keras_serializable("ppo_tf")
+class ExplorationDirections(keras.layers.Layer):
+    """stop_gradient(x_i) exp(log_scale_ij): how feature i spreads action element j (gSDE).
+
+    The noise of action element j is sum_i x_i W_ij with W_ij ~ N(0, exp(log_scale_ij)^2), of
+    standard deviation sqrt(sum_i directions_ij^2): a function of the state that is smooth in time
+    while W stays (Raffin et al. 2020, arXiv 2005.05719, eq. 3 and 7). The features do not learn
+    from it, as in the authors' code.
+
+    Every scale starts as initial / (0.5 sqrt(F)): the standard deviation is then `initial` for
+    features with a root mean square of 0.5, typical of tanh units.
+
+    Args:
+        size: elements of the action, n.
+        initial: first standard deviation for such features, positive, in raw action units.
+    """
+
+    def __init__(self, size: int, initial: float = 1.0, **kwargs: Any):
+        super().__init__(**kwargs)
+        if size < 1:
+            raise ValueError(f"size must be positive. Received: size={size}")
+        if not initial > 0:
+            raise ValueError(f"initial must be positive. Received: initial={initial}")
+        self.size = size
+        self.initial = initial
+
+    def build(self, input_shape):
+        """Creates the log-scales, one per feature and action element."""
+        start = math.log(self.initial / (0.5 * math.sqrt(input_shape[-1])))
+        self.log_scale = self.add_weight(
+            name="log_scale",
+            shape=(input_shape[-1], self.size),
+            initializer=keras.initializers.Constant(start),
+        )
+
+    def call(self, features):
+        """Returns the directions, float [B, F, n], for features [B, F]."""
+        features = keras.ops.stop_gradient(features)
+        return keras.ops.expand_dims(features, -1) * keras.ops.exp(self.log_scale)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "size": self.size, "initial": self.initial}
+
+
+@keras.saving.register_keras_serializable("ppo_tf")
+class MaskLogits(keras.layers.Layer):
+    """logits where the mask is nonzero, `ops.MASKED_LOGIT` elsewhere: probability 0 of the invalid.
+
+    Source: Huang and Ontañón 2022, "A closer look at invalid action masking in policy gradient
+    algorithms". In a row without a valid category all are equally likely.
+    """
+
+    def call(self, logits, valid):  # an argument called "mask" would be Keras' own
+        """Masks logits float [B, n] by valid, int or bool [B, n]; returns float [B, n]."""
+        if logits.shape[-1] != valid.shape[-1]:  # would broadcast where one of them is 1
+            raise ValueError(
+                "logits and mask must have the same last axis. "
+                f"Received: logits {logits.shape}, mask {valid.shape}"
+            )
+        return keras.ops.where(keras.ops.cast(valid, "bool"), logits, ops.MASKED_LOGIT)
+
+
+@keras.saving.register_keras_serializable("ppo_tf")
+class LeafInput(keras.layers.InputLayer):
+    """An input for one leaf of a composite observation, to be used under its path: `.output`.
+
+    A layer's name can't hold a "/", and Keras warns where the key of an input in a dict is not the
+    tensor's name. Here the tensor is called by its path and the layer may have any name.
+
+    Args:
+        leaf_path: of the leaf, the tensor's name.
+        shape: of one observation.
+        dtype: of the observations.
+        name: of the layer.
+    """
+
+    def __init__(self, leaf_path: str, shape: Sequence[int], dtype: str, name: str):
+        tensor = keras.KerasTensor((None, *shape), dtype, name=leaf_path)
+        super().__init__(input_tensor=tensor, name=name)
+        self.leaf_path = leaf_path
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        shape = list(self.batch_shape[1:])
+        return {"leaf_path": self.leaf_path, "shape": shape, "dtype": self.dtype, "name": self.name}

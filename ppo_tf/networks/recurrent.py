@@ -1,0 +1,211 @@
+"""Models with a memory, and one way to run models with and without one over time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from ppo_tf import ops
+from ppo_tf.actions.specs import ActionSpec
+from ppo_tf.networks import cells, models
+from ppo_tf.networks.initialization import Seeds
+from ppo_tf.spaces.masks import MASK_KEY
+from ppo_tf.types import Nest, Tensor
+
+
+@keras.saving.register_keras_serializable("ppo_tf")
+class Recurrent(keras.Model):
+    """Observations -> encoder -> recurrent cell -> head: an actor or a critic with a memory.
+
+    `model(observations, state)` is one step and returns (outputs, new state); `unroll` runs whole
+    sequences. The state is a list of float tensors [B, units], zero where an episode starts.
+
+    Args:
+        encoder: keras.Model from observations [B, ...] to features [B, F].
+        cell: of Keras, such as `keras.layers.LSTMCell(128)` or `GRUCell`.
+        head: keras.Model from the cell's output [B, units] to what the model returns. One with a
+            dict of inputs takes the cell's output as "features" and leaves of the observation,
+            such as an action mask, by their paths.
+    """
+
+    def __init__(self, encoder: keras.Model, cell: Any, head: keras.Model, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.encoder, self.cell, self.head = encoder, cell, head
+        if not cell.built:
+            cell.build(tuple(encoder.output.shape))
+        self.built = True
+
+    def initial_state(self, batch_size: int) -> list[Tensor]:
+        """Zeros [batch_size, units] for each part of the cell's state."""
+        return tf.nest.flatten(self.cell.get_initial_state(batch_size=batch_size))
+
+    def call(self, observations: Nest, state: list[Tensor]) -> tuple[Nest, list[Tensor]]:
+        """One step.
+
+        Args:
+            observations: [B, ...].
+            state: after the step before.
+
+        Returns:
+            (outputs [B, ...], state after this step).
+        """
+        features = forward(self.encoder, observations)
+        output, state = cells.step(self.cell, features, list(state))
+        return self._outputs(output, observations), state
+
+    def unroll(
+        self, observations: Nest, state: list[Tensor], starts: Tensor
+    ) -> tuple[Nest, list[Tensor]]:
+        """All steps of sequences; the state is set to zero before each step where starts is true.
+
+        Args:
+            observations: [T, B, ...].
+            state: before the first step, each [B, units].
+            starts: bool [T, B].
+
+        Returns:
+            (outputs [T, B, ...], states after each step, each [T, B, units]).
+        """
+        merged = ops.merge_time(observations)
+        features = ops.split_time(forward(self.encoder, merged), starts.shape[0])
+        output, states = cells.unroll(self.cell, features, starts, list(state))
+        outputs = self._outputs(ops.merge_time(output), merged)
+        return ops.split_time(outputs, starts.shape[0]), states
+
+    def _outputs(self, output, observations):
+        if isinstance(self.head.input, dict):
+            known = observations if isinstance(observations, dict) else {}
+            return forward(self.head, {**known, "features": output})
+        return self.head(output, training=False)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, serialised."""
+        parts = {"encoder": self.encoder, "cell": self.cell, "head": self.head}
+        serialize = keras.saving.serialize_keras_object
+        return {**super().get_config(), **{k: serialize(v) for k, v in parts.items()}}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """The inverse of `get_config`."""
+        config = dict(config)
+        for name in ("encoder", "cell", "head"):
+            config[name] = keras.saving.deserialize_keras_object(
+                config[name], custom_objects=custom_objects
+            )
+        return cls(**config)
+
+
+def recurrent_actor(
+    envs: models.Environment,
+    spec: ActionSpec | None = None,
+    *,
+    cell: str | Any = "lstm",
+    units: int = 64,
+    seed: int | None = None,
+    mask_key: str | None = MASK_KEY,
+    initial_scale: float = 1.0,
+    state_dependent_scale: bool = False,
+    **options: Any,
+) -> Recurrent:
+    """`models.mlp_actor` with a memory between its hidden layers and its head.
+
+    Args:
+        envs, spec, mask_key, initial_scale, state_dependent_scale: as in `models.mlp_actor`.
+        cell: "lstm", "gru" or a Keras cell.
+        units: of the cell, if it is given by its name.
+        seed: of the initialisation; None draws one.
+        options: of `models.encoder`, for instance hidden_sizes.
+
+    Raises:
+        ValueError: an unknown cell; and as `models.mlp_actor`.
+    """
+    seeds = Seeds(seed)
+    encoder = models.encoder(envs, seed=seeds.next(), mask_key=mask_key, **options)
+    cell = cells.make_cell(cell, units, seeds)
+    head = models.actor_head(
+        envs,
+        cell.output_size,
+        spec,
+        mask_key=mask_key,
+        initial_scale=initial_scale,
+        state_dependent_scale=state_dependent_scale,
+        seed=seeds.next(),
+    )
+    return Recurrent(encoder, cell, head, name="actor")
+
+
+def recurrent_critic(
+    envs: models.Environment,
+    *,
+    cell: str | Any = "lstm",
+    units: int = 64,
+    seed: int | None = None,
+    **options: Any,
+) -> Recurrent:
+    """`models.mlp_critic` with a memory; arguments as of `recurrent_actor`."""
+    seeds = Seeds(seed)
+    encoder = models.encoder(envs, seed=seeds.next(), **options)
+    cell = cells.make_cell(cell, units, seeds)
+    head = models.critic_head(cell.output_size, seed=seeds.next())
+    return Recurrent(encoder, cell, head, name="critic")
+
+
+def forward(model: keras.Model, observations: Nest) -> Nest:
+    """The model's outputs; of a dict of observations it gets the leaves it was made for.
+
+    Raises:
+        ValueError: a leaf that the model needs is not there.
+    """
+    wanted = input_paths(model)
+    if isinstance(observations, dict) and wanted is not None:
+        if missing := wanted - observations.keys():
+            raise ValueError(
+                f"{model.name} needs the observations {sorted(wanted)}. "
+                f"Received: {sorted(observations)}, without {sorted(missing)}"
+            )
+        observations = {path: observations[path] for path in model.input}
+    return model(observations, training=False)
+
+
+def input_paths(model: keras.Model) -> set[str] | None:
+    """Paths of the observations that a model takes; None: one plain tensor, or whatever comes."""
+    if isinstance(model, Recurrent):
+        parts = [input_paths(model.encoder), input_paths(model.head)]
+        return set().union(*(p for p in parts if p)) - {"features"} or None
+    if not getattr(model, "inputs", None) or not isinstance(model.input, dict):
+        return None
+    return set(model.input)
+
+
+def is_recurrent(model: Any) -> bool:
+    """Whether a model keeps a state from step to step."""
+    return hasattr(model, "initial_state")
+
+
+def initial_state(model: Any, batch_size: int) -> list[Tensor]:
+    """The state before an episode; empty for a model without a memory."""
+    return model.initial_state(batch_size) if is_recurrent(model) else []
+
+
+def step(model: Any, observations: Nest, state: list[Tensor]) -> tuple[Nest, list[Tensor]]:
+    """One step of any model: (outputs [B, ...], new state)."""
+    if is_recurrent(model):
+        return model(observations, state)
+    return forward(model, observations), []
+
+
+def unroll(
+    model: Any, observations: Nest, state: list[Tensor], starts: Tensor
+) -> tuple[Nest, list[Tensor]]:
+    """All steps of any model: (outputs [T, B, ...], states after each step); see `Recurrent`."""
+    if is_recurrent(model):
+        return model.unroll(observations, state, starts)
+    outputs = forward(model, ops.merge_time(observations))
+    return ops.split_time(outputs, starts.shape[0]), []
+
+
+def encode(model: Any, observations: Nest) -> None:
+    """Runs what a model does to observations [B, ...] before its memory: for its normalisers."""
+    forward(model.encoder if isinstance(model, Recurrent) else model, observations)

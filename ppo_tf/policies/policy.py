@@ -1,0 +1,228 @@
+"""`Policy`: an actor, a distribution over raw actions and the map to the environment's action."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from ppo_tf.actions.distributions import Joint, deserialize_family, serialize_family
+from ppo_tf.actions.specs import Continuous, action_spec
+from ppo_tf.networks import recurrent
+from ppo_tf.networks.models import Environment, action_space, mlp_actor
+from ppo_tf.types import Distribution, DistributionFamily, Nest, Tensor
+
+
+def _check_outputs(outputs: Any, family: DistributionFamily) -> None:
+    """The actor's outputs must be arguments of the distribution; says both sides if not."""
+    if not isinstance(outputs, dict):
+        raise ValueError(
+            "The actor must return a dict from the distribution's parameter names to tensors. "
+            f"Received: {outputs}"
+        )
+    if isinstance(family, Joint):
+        if outputs.keys() != family.families.keys():
+            raise ValueError(
+                "The actor's outputs must be those of the Joint's parts, {path: {name: tensor}}. "
+                f"Received: outputs={sorted(outputs)}, Joint of {sorted(family.families)}"
+            )
+        for path, part in family.families.items():
+            _check_outputs(outputs[path], part)
+        return
+    parameters = inspect.signature(family).parameters.values()
+    accepted = [p.name for p in parameters]
+    required = [p.name for p in parameters if p.default is p.empty and p.kind != p.VAR_KEYWORD]
+    anything = any(p.kind == p.VAR_KEYWORD for p in parameters)
+    unknown = set() if anything else outputs.keys() - set(accepted)
+    missing = set(required) - outputs.keys()
+    if unknown or missing:
+        name = getattr(family, "__name__", family)
+        raise ValueError(
+            "The actor's output names must be the distribution's argument names. "
+            f"Received: outputs={sorted(outputs)}, {name} takes {accepted}"
+            + (f", of which {required} must be given" if required else "")
+        )
+
+
+def _mode(distribution: Distribution) -> Nest:
+    try:
+        mode = distribution.mode()
+    except NotImplementedError:
+        return distribution.mean()
+    if not any(part.dtype.is_floating for part in tf.nest.flatten(mode)):
+        return mode
+    try:
+        mean = distribution.mean()
+    except NotImplementedError:
+        return mode
+    return tf.nest.map_structure(
+        lambda m, average: tf.where(tf.math.is_nan(m), average, m) if m.dtype.is_floating else m,
+        mode,
+        mean,
+    )
+
+
+@keras.saving.register_keras_serializable("ppo_tf")
+class Policy(keras.Model):
+    """What acts: `policy(observations)` is the deterministic action, ready for `env.step`.
+
+    Saves and loads as any Keras model: `policy.save("policy.keras")`.
+
+    Args:
+        actor: keras.Model from observations [B, ...] to {parameter name: [B, ...]}; the names are
+            the distribution's arguments, for instance {"loc", "scale_diag"}. With a memory: a
+            `recurrent.Recurrent`.
+        family: a class of `tfp.distributions`, or any callable from those parameters to a TFP
+            distribution of batch shape [B] (registered with Keras if the policy is to be saved).
+        action_map: callable from raw actions [B, ...] to the environment's actions (likewise).
+
+    Raises:
+        ValueError: the actor's outputs do not fit the distribution's arguments, or it is not built.
+    """
+
+    def __init__(
+        self,
+        actor: keras.Model,
+        family: DistributionFamily,
+        action_map: Callable[[Tensor], Tensor],
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        if not actor.built:
+            raise ValueError(
+                "The actor must be built: start it with a keras.Input, or call it once. "
+                f"Received: {actor}"
+            )
+        shown = actor.head if isinstance(actor, recurrent.Recurrent) else actor
+        if getattr(shown, "outputs", None):  # a subclassed model shows its outputs when called
+            _check_outputs(shown.output, family)
+        self.actor = actor
+        self.family = family
+        self.action_map = action_map
+        self.built = True  # the actor holds all weights and is built
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether the actor has a memory. If so, `distribution`, `sample`, `mode` and the policy
+        itself take the state as well, and return a pair: what they return else, and the new
+        state."""
+        return recurrent.is_recurrent(self.actor)
+
+    def initial_state(self, batch_size: int) -> list[Tensor]:
+        """The state before an episode, each [batch_size, units]; empty without a memory."""
+        return recurrent.initial_state(self.actor, batch_size)
+
+    def step(self, observations: Nest, state: Sequence[Tensor]) -> tuple[Nest, list[Tensor]]:
+        """One step: (the distribution's parameters by name [B, ...], new state)."""
+        parameters, state = recurrent.step(self.actor, observations, list(state))
+        _check_outputs(parameters, self.family)
+        return parameters, state
+
+    def unroll(
+        self, observations: Nest, state: Sequence[Tensor], starts: Tensor
+    ) -> tuple[Nest, list[Tensor]]:
+        """Whole sequences: (parameters [T, B, ...], states); see `recurrent.Recurrent.unroll`."""
+        parameters, states = recurrent.unroll(self.actor, observations, list(state), starts)
+        _check_outputs(parameters, self.family)
+        return parameters, states
+
+    def draw(self, parameters: Nest, seed: Tensor | None) -> Nest:
+        """Raw actions [B, ...] from the distribution's parameters; without a seed its mode."""
+        distribution = self.family(**parameters)
+        return _mode(distribution) if seed is None else distribution.sample(seed=seed)
+
+    def parameters(self, observations: Nest, state: Sequence[Tensor] = ()) -> Any:
+        """The distribution's parameters by name, as the actor gives them."""
+        return self._result(*self.step(observations, state))
+
+    def distribution(self, observations: Nest, state: Sequence[Tensor] = ()) -> Any:
+        """The distribution over raw actions in each state: a TFP distribution of batch shape
+        [B]."""
+        parameters, state = self.step(observations, state)
+        return self._result(self.family(**parameters), state)
+
+    def sample(self, observations: Nest, seed: Tensor, state: Sequence[Tensor] = ()) -> Any:
+        """Raw actions [B, ...] drawn with a stateless seed, int32 [2]."""
+        parameters, state = self.step(observations, state)
+        return self._result(self.draw(parameters, seed), state)
+
+    def mode(self, observations: Nest, state: Sequence[Tensor] = ()) -> Any:
+        """The most likely raw actions [B, ...]; the means where the distribution has no mode.
+
+        TFP gives NaN for a mode that does not exist, as for a Beta with a concentration of 1.
+        """
+        parameters, state = self.step(observations, state)
+        return self._result(self.draw(parameters, None), state)
+
+    def call(self, observations, state=()):
+        """Deterministic actions of the environment for observations [B, ...]."""
+        parameters, state = self.step(observations, state)
+        return self._result(self.action_map(self.draw(parameters, None)), state)
+
+    def _result(self, value, state):
+        return (value, state) if self.recurrent else value
+
+    def __dir__(self):
+        # Keras saves what it finds here. The optimizer, which callbacks see while `fit` runs, is
+        # the learner's and holds the critic's moments as well: no part of a policy's file.
+        return [name for name in super().__dir__() if name != "optimizer"]
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, serialised."""
+        serialize = keras.saving.serialize_keras_object
+        return {
+            **super().get_config(),
+            "actor": serialize(self.actor),
+            "family": serialize_family(self.family),
+            "action_map": serialize(self.action_map),
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """The inverse of `get_config`."""
+
+        def deserialize(value):
+            return keras.saving.deserialize_keras_object(value, custom_objects=custom_objects)
+
+        config = dict(config)
+        family = deserialize_family(config.pop("family"), custom_objects)
+        actor, action_map = deserialize(config.pop("actor")), deserialize(config.pop("action_map"))
+        return cls(actor, family, action_map, **config)
+
+
+def mlp_policy(
+    envs: Environment,
+    *,
+    continuous: Continuous = "clipped_gaussian",
+    sde_period: int = 4,
+    **options: Any,
+) -> Policy:
+    """A policy for an environment's spaces: `mlp_actor` with the distribution of `action_spec`.
+
+    Args:
+        envs: the environment.
+        continuous: the distribution for Boxes, as in `action_spec`.
+        sde_period: likewise.
+        options: of `mlp_actor`.
+
+    Raises:
+        ValueError: a space that is not supported.
+    """
+    spec = action_spec(action_space(envs), continuous=continuous, sde_period=sde_period)
+    return Policy(mlp_actor(envs, spec, **options), spec.family, spec.action_map)
+
+
+def recurrent_policy(
+    envs: Environment,
+    *,
+    continuous: Continuous = "clipped_gaussian",
+    sde_period: int = 4,
+    **options: Any,
+) -> Policy:
+    """`mlp_policy` with a memory: the actor is a `recurrent_actor`, whose options these are."""
+    spec = action_spec(action_space(envs), continuous=continuous, sde_period=sde_period)
+    actor = recurrent.recurrent_actor(envs, spec, **options)
+    return Policy(actor, spec.family, spec.action_map)

@@ -1,0 +1,14 @@
+"""Gymnasium's spaces as ppo_tf sees them: composites as one-level dicts, and invalid-action masks.
+
+Which network reads a space is told in `networks`, which distribution acts in it in `actions`.
+Nothing here imports TensorFlow.
+"""
+
+from ppo_tf.spaces import masks as masks
+from ppo_tf.spaces.composite import Leaves as Leaves
+from ppo_tf.spaces.composite import children as children
+from ppo_tf.spaces.composite import flatten as flatten
+from ppo_tf.spaces.composite import is_composite as is_composite
+from ppo_tf.spaces.composite import leaves as leaves
+from ppo_tf.spaces.composite import paths as paths
+from ppo_tf.spaces.composite import unflatten as unflatten

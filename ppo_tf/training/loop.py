@@ -1,0 +1,269 @@
+"""The loop: collect, update, call back; and go on where a checkpoint left it."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium
+import keras
+import numpy as np
+
+from ppo_tf.collecting.collector import VectorCollector
+from ppo_tf.learning import diagnostics
+from ppo_tf.learning.learner import Learner
+from ppo_tf.learning.optimizers import count_iterations
+from ppo_tf.training.checkpoints import Checkpoints, learner_variables, restore_learner
+from ppo_tf.types import Collector, Episode, NonFiniteError
+
+EPISODE_WINDOW = 100  # the PPO paper scores the last 100 episodes
+
+Logs = dict[str, Any]
+
+
+def fit(
+    learner: Learner,
+    envs: gymnasium.vector.VectorEnv | Collector,
+    *,
+    total_steps: int,
+    horizon: int = 256,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    checkpoints: Checkpoints | None = None,
+) -> dict[str, list[Any]]:
+    """Trains until the next iteration would pass `total_steps`.
+
+    Keras callbacks see one iteration (collect and update) as one epoch of one batch,
+    `learner.policy` as the model, the learner's `loss` as the batch's, and these logs: `train/*`,
+    the metrics of `Learner.update`; `rollout/steps`, environment steps so far; `rollout/episodes`,
+    finished so far; `rollout/episode_return` and `rollout/episode_length`, means over the last 100
+    episodes; `rollout/saturated_actions` and `rollout/dead_actions`, see `diagnostics.rollout`,
+    where the spaces have them; `time/seconds` and `time/steps_per_second`. A log without a value,
+    such as the mean return before the first episode ends, is NaN. A callback ends the training by
+    setting `model.stop_training`.
+
+    All callbacks of Keras work. `model.optimizer` is the learner's while it trains; a callback that
+    sets its learning rate, such as ReduceLROnPlateau, needs an optimizer without a schedule. What
+    monitors a log needs `mode`; until the log has a value, it has no best one. What
+    BackupAndRestore saves is the policy alone: to go on, use checkpoints.
+
+    With checkpoints, the run goes on from the newest one in their folder, if there is one. At each
+    checkpoint new episodes start in all environments, with seeds that follow from the run's seed
+    and the iteration: then a run that was interrupted and goes on does bit for bit what it would
+    have done otherwise. Callbacks with the methods of `types.Resumable` go on as well, those of
+    Keras begin anew.
+
+    Args:
+        learner: what learns.
+        envs: environments for a `VectorCollector`, or a collector.
+        total_steps: environment steps, over all environments, that are never exceeded.
+        horizon: steps per environment and iteration, unless envs is a collector.
+        callbacks: of Keras.
+        checkpoints: where, and how often; needs a collector with `begin_episodes`.
+
+    Returns:
+        The logs of every iteration of this call, with what callbacks added to them: {name: [value
+        per iteration]}.
+
+    Raises:
+        ValueError: an argument out of range, or a checkpoint of another learner.
+        NonFiniteError: from the collector or the update; the learner keeps its last good weights.
+            From the update only if no callback, such as Keras' TerminateOnNaN, stops the training.
+        OSError: a checkpoint can't be written.
+    """
+    if isinstance(envs, gymnasium.vector.VectorEnv):
+        learner.check_batch(horizon, envs.num_envs)
+        collector: Collector = VectorCollector(
+            envs, learner.policy, horizon, seed=learner.seed, iterations=learner.iterations
+        )
+    else:
+        collector = envs
+    learner.check_batch(collector.horizon, collector.num_envs)
+    steps_per_iteration = collector.horizon * collector.num_envs
+    iterations = count_iterations(total_steps, collector.horizon, collector.num_envs)
+    state = _RunState()
+    if checkpoints is not None:
+        if not hasattr(collector, "begin_episodes"):
+            raise ValueError(
+                "checkpoints needs a collector with the method begin_episodes. "
+                f"Received: envs={collector}"
+            )
+        state = _restore(checkpoints, learner, collector, callbacks)
+        if state.iterations > iterations:
+            raise ValueError(
+                f"The newest checkpoint in {checkpoints.folder} is after "
+                f"{state.iterations * steps_per_iteration} steps. "
+                f"Received: total_steps={total_steps}"
+            )
+    model = learner.policy
+    model.stop_training = False
+    history = keras.callbacks.History()
+    callback_list = _Callbacks(
+        [*callbacks, history],  # which sees what the others add to the logs
+        model=model,
+        epochs=iterations,
+        steps=1,
+        verbose=1,
+        total_steps=iterations * steps_per_iteration,
+    )
+    with callback_list.training(learner.optimizer):
+        start = time.perf_counter() - state.seconds
+        saved = state.iterations
+        while state.iterations < iterations and not model.stop_training:
+            logs = _iterate(learner, collector, state, start, callback_list)
+            if logs is None:
+                break
+            callback_list.on_epoch_end(state.iterations - 1, logs)
+            _forget_nan(callbacks)
+            if checkpoints is not None:
+                checkpoints.watch(logs)
+                steps = state.iterations * steps_per_iteration
+                if checkpoints.due(steps, steps - steps_per_iteration):
+                    _save(checkpoints, steps, learner, collector, callbacks, state)
+                    saved = state.iterations
+        if checkpoints is not None and saved < state.iterations:
+            steps = state.iterations * steps_per_iteration
+            _save(checkpoints, steps, learner, collector, callbacks, state)
+    return history.history
+
+
+class _Callbacks(keras.callbacks.CallbackList):
+    """Keras' list, without its conversion of the logs to numbers, which ours are.
+
+    The conversion copies them, so that `fit` would not see what callbacks add; it looks at each
+    value for long; and a bare `except` in it swallows Ctrl-C.
+    """
+
+    @contextlib.contextmanager
+    def training(self, optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
+        """From on_train_begin to on_train_end, of those that began if one cannot."""
+        begun = []
+        self._model.optimizer = optimizer  # where Keras' own fit has it
+        try:
+            for callback in self.callbacks:
+                callback.on_train_begin(None)
+                begun.append(callback)
+            yield
+        finally:
+            for callback in begun:
+                callback.on_train_end(None)
+            del self._model.optimizer
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """Hands the same logs to each in turn."""
+        for callback in self.callbacks:
+            callback.on_epoch_end(epoch, logs)
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """Likewise."""
+        for callback in self.callbacks:
+            callback.on_train_batch_end(batch, logs=logs)
+
+
+@dataclass
+class _RunState:
+    """Where a run stands, beyond the learner's variables."""
+
+    iterations: int = 0  # done so far
+    episodes: int = 0  # finished so far
+    seconds: float = 0.0  # of training so far
+    recent: collections.deque = field(
+        default_factory=lambda: collections.deque(maxlen=EPISODE_WINDOW)
+    )
+
+    def values(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**vars(self), "recent": list(self.recent)}
+
+    @classmethod
+    def from_values(cls, values: dict[str, Any]) -> _RunState:
+        """The inverse of `values`."""
+        state = cls(**{**values, "recent": cls().recent})
+        state.recent.extend(Episode(*episode) for episode in values["recent"])
+        return state
+
+
+def _iterate(learner, collector, state, start, callback_list) -> Logs | None:
+    """One iteration; its logs, or None if the update failed and a callback stopped the training."""
+    callback_list.on_epoch_begin(state.iterations)
+    callback_list.on_train_batch_begin(0)
+    iteration_start = time.perf_counter()
+    trajectory, finished = collector.collect()
+    try:
+        metrics = learner.update(trajectory)
+    except NonFiniteError:
+        callback_list.on_train_batch_end(0, {"loss": np.nan})
+        if learner.policy.stop_training:
+            return None
+        raise
+    now = time.perf_counter()
+    callback_list.on_train_batch_end(0, {"loss": metrics["loss"]})
+    state.seconds = now - start
+    state.iterations += 1
+    state.episodes += len(finished)
+    state.recent.extend(finished)
+    steps = collector.horizon * collector.num_envs
+    return {
+        "rollout/steps": state.iterations * steps,
+        "rollout/episodes": state.episodes,
+        "rollout/episode_return": _mean([e.episode_return for e in state.recent]),
+        "rollout/episode_length": _mean([e.length for e in state.recent]),
+        **diagnostics.rollout(trajectory, learner.policy.action_map),
+        **{f"train/{name}": np.nan if m is None else m for name, m in metrics.items()},
+        "time/seconds": state.seconds,
+        "time/steps_per_second": steps / (now - iteration_start),
+    }
+
+
+def _save(checkpoints, steps, learner, collector, callbacks, state) -> None:
+    """Starts new episodes, then writes all that the next iteration depends on."""
+    collector.begin_episodes(learner.iterations)
+    learner.begin_episodes(collector.num_envs)
+    values = {"run": state.values(), "callbacks": {}}
+    for name, callback in _resumable(callbacks):
+        values["callbacks"][name] = callback.state()
+    checkpoints.save(steps, learner_variables(learner), values)
+
+
+def _restore(checkpoints, learner, collector, callbacks) -> _RunState:
+    """Where the newest checkpoint was; the start, if there is none."""
+    found = checkpoints.latest()
+    if found is None:
+        return _RunState()
+    variables, values = found
+    learner.begin_episodes(collector.num_envs)
+    restore_learner(learner, variables)
+    state = _RunState.from_values(values["run"])
+    collector.begin_episodes(learner.iterations)
+    for name, callback in _resumable(callbacks):
+        if name in values["callbacks"]:
+            callback.load_state(values["callbacks"][name])
+    return state
+
+
+def _resumable(callbacks) -> list[tuple[str, Any]]:
+    """The callbacks with a state, by names that are the same in the next process."""
+    counts: collections.Counter = collections.Counter()
+    found = []
+    for callback in callbacks:
+        if hasattr(callback, "load_state"):
+            name = type(callback).__name__
+            counts[name] += 1
+            found.append((f"{name}/{counts[name]}", callback))
+    return found
+
+
+def _forget_nan(callbacks) -> None:
+    """Keras' EarlyStopping and its like take the first value for the best so far: of a log without
+    a value NaN, which nothing is better than."""
+    for callback in callbacks:
+        best = getattr(callback, "best", None)
+        if isinstance(best, float) and np.isnan(best):
+            callback.best = None
+
+
+def _mean(values: list[float]) -> float:
+    return float(np.mean(values)) if values else np.nan
