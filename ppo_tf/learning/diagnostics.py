@@ -3,7 +3,7 @@ of its actions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -69,12 +69,6 @@ def policy_change(
     except NotImplementedError:
         pass
     return {name: ops.masked_mean(x, valid) for name, x in per_sample.items()}
-
-
-def first_non_finite(values: Sequence[Tensor]) -> Tensor:
-    """Index of the first scalar that is NaN or infinite, int32 scalar; -1 if there is none."""
-    bad = ~tf.math.is_finite(tf.stack([tf.cast(value, tf.float32) for value in values]))
-    return tf.where(tf.reduce_any(bad), tf.argmax(bad, output_type=tf.int32), -1)
 
 
 def rollout(trajectory: Trajectory, action_map: Callable) -> dict[str, float]:

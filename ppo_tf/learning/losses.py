@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from ppo_tf import ops
-from ppo_tf.types import Loss, Metrics, Tensor
+from ppo_tf.support import keywords
+from ppo_tf.types import LOSS_KEYWORDS, Loss, Metrics, Tensor
 
 
 def _check_positive(name: str, value: float, *, zero_allowed: bool = False) -> None:
@@ -170,6 +171,9 @@ class Sum(tf.Module):
 
     Args:
         losses: at least one loss; their metrics must have different names.
+
+    Raises:
+        ValueError: no loss, or one that needs an argument nobody has.
     """
 
     def __init__(self, losses: Sequence[Loss]):
@@ -177,15 +181,16 @@ class Sum(tf.Module):
         if not losses:
             raise ValueError("losses must hold at least one loss. Received: losses=[]")
         self.losses = tuple(losses)
+        self._calls = [keywords.taking(loss, LOSS_KEYWORDS, "loss") for loss in losses]
 
-    def __call__(self, *, new_dist, old_dist, actions, advantages):
-        """Returns (loss [n], the metrics of all)."""
+    def __call__(self, *, new_dist, old_dist, actions, advantages, observations=None, valid=None):
+        """Returns (loss [n], the metrics of all), each loss called with what it takes."""
+        batch = {"new_dist": new_dist, "old_dist": old_dist, "actions": actions}
+        batch |= {"advantages": advantages, "observations": observations, "valid": valid}
         total: Tensor = 0.0
         metrics: Metrics = {}
-        for loss in self.losses:
-            part, part_metrics = loss(
-                new_dist=new_dist, old_dist=old_dist, actions=actions, advantages=advantages
-            )
+        for loss in self._calls:
+            part, part_metrics = loss(**batch)
             if clash := metrics.keys() & part_metrics.keys():
                 raise ValueError(
                     f"Two losses report metrics of one name. Received: {sorted(clash)}"

@@ -43,18 +43,19 @@ class RewardScaling(keras.layers.Layer):
         """Empties the running returns: new episodes start in all environments."""
         self.running.assign(tf.zeros_like(self.running))
 
-    def call(self, rewards, done, valid):
+    def call(self, rewards, terminated, truncated, valid):
         """Moves the statistics by these rewards, then scales them.
 
         Args:
             rewards: float [T, B].
-            done: bool [T, B], the episode ended here, either way.
+            terminated, truncated: bool [T, B], how the episode ended here, if it did.
             valid: bool [T, B], rows that count.
 
         Returns:
             float [T, B].
         """
         rewards = tf.where(valid, rewards, tf.zeros_like(rewards))
+        done = terminated | truncated
 
         def step(carry, now):
             _, alive = carry
