@@ -1,4 +1,4 @@
-"""The extras of ppo_tf: what needs them, and whether they are installed."""
+"""The extras of ppo_tf: what needs them, and whether they are installed. Needs no TensorFlow."""
 
 from __future__ import annotations
 
