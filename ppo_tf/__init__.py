@@ -1,7 +1,7 @@
-"""ppo_tf: proximal policy optimisation for TensorFlow and Keras 3, from parts that plug together.
+"""ppo_tf: proximal policy optimisation for TensorFlow and Keras 3, in interchangeable parts.
 
-The public names are listed in `__init__.pyi` and loaded on first use, so that what needs no
-TensorFlow (help texts, presets, checks of arguments) does not wait for it.
+The public names are listed in `__init__.pyi` and loaded on first use, so that code that does not
+need TensorFlow (help texts, presets, argument checks) does not wait for it.
 """
 
 import lazy_loader

@@ -11,8 +11,8 @@ from ppo_tf.types import Nest, Tensor
 # that overflows would turn the gradient of a whole minibatch into NaN (0 x infinity).
 MAX_LOG_RATIO = 20.0
 
-# The logit of what must not be chosen: e^-1e9 is 0 exactly, while, other than with an infinity,
-# entropy, KL and gradients stay finite.
+# The logit of a category that must not be chosen: e^-1e9 is exactly 0, yet entropy, KL and
+# gradients stay finite, which they would not with an infinity.
 MASKED_LOGIT = -1e9
 
 
@@ -21,7 +21,7 @@ def discounted_sum(x: Tensor, decay: Tensor) -> Tensor:
 
     Args:
         x: float [T, B].
-        decay: float [T, B], what is left of the future at step t, in [0, 1].
+        decay: float [T, B], the factor on the future at step t, in [0, 1].
 
     Returns:
         y: float [T, B].
@@ -41,7 +41,7 @@ def merge_time(nest: Nest) -> Nest:
 
 
 def split_time(nest: Nest, steps: int) -> Nest:
-    """The inverse of `merge_time`: [steps * B, ...] to [steps, B, ...]."""
+    """Undoes `merge_time`: reshapes every tensor from [steps * B, ...] to [steps, B, ...]."""
     return tf.nest.map_structure(lambda x: tf.reshape(x, [steps, -1, *x.shape[1:]]), nest)
 
 
@@ -60,22 +60,21 @@ def to_sequences(nest: Nest, length: int) -> Nest:
 
 
 def emptied(starts: Tensor, state: list[Tensor]) -> list[Tensor]:
-    """A memory's state with zeros where an episode starts.
+    """Returns a memory's state, set to zero where an episode starts.
 
     Args:
         starts: bool [B].
-        state: each [B, units].
+        state: float [B, units] each.
     """
     return [tf.where(starts[:, None], tf.zeros_like(s), s) for s in state]
 
 
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
-    """Mean of x over the entries where mask is true; 0 where there is none.
+    """Mean of x over the entries where mask is true; 0 if there are none.
 
     Args:
         x: float [...].
-        mask: bool [...], same shape. What x holds where mask is false does not matter, NaN
-            included.
+        mask: bool [...], same shape. Entries of x where mask is false are ignored, even NaN.
     """
     x.shape.assert_is_compatible_with(mask.shape)
     count = tf.reduce_sum(tf.cast(mask, x.dtype))
@@ -84,10 +83,10 @@ def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
 
 
 def masked_moments(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance (divisor n) of x over the entries where mask is true; 0 if there is none.
+    """Mean and variance (divisor n) of x over the entries where mask is true; 0 if there are none.
 
-    Entries that are all equal have variance 0 exactly: the sums run over differences to one of
-    them, as a rounded mean would differ from them all.
+    If all entries are equal, the variance is exactly 0: the sums are over differences from one of
+    them, because their mean is rounded and may differ from all of them.
 
     Args:
         x: float [...].
@@ -103,12 +102,12 @@ def masked_moments(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 def standardize(x: Tensor, mask: Tensor, epsilon: float = 1e-8) -> Tensor:
     """(x - mean) / (std + epsilon), moments over the entries where mask is true; 0 elsewhere.
 
-    Entries that are all equal, a single one included, become zeros, not NaN.
+    If all entries are equal, or there is only one, the result is zeros, not NaN.
 
     Args:
         x: float [...].
         mask: bool [...], same shape.
-        epsilon: added to the standard deviation. 1e-8 as in Baselines' PPO2.
+        epsilon: added to the standard deviation; 1e-8 as in Baselines' PPO2.
     """
     mean, variance = masked_moments(x, mask)
     vary = mask & (variance > 0)
@@ -120,10 +119,10 @@ def explained_variance(predictions: Tensor, targets: Tensor, mask: Tensor) -> Te
 
     Args:
         predictions, targets: float [...].
-        mask: bool [...], entries that count.
+        mask: bool [...], the entries to include.
 
     Returns:
-        float scalar; NaN where the targets do not vary and the question has no answer.
+        float scalar; NaN if the targets do not vary, where it is undefined.
     """
     predictions.shape.assert_is_compatible_with(targets.shape)
     _, left = masked_moments(targets - predictions, mask)
@@ -132,12 +131,12 @@ def explained_variance(predictions: Tensor, targets: Tensor, mask: Tensor) -> Te
 
 
 def merge_moments(count, mean, variance, batch, weights):
-    """Moments of all samples so far from those before and a new batch (Chan et al. 1979).
+    """Updates running moments with a new batch of samples (Chan et al. 1979).
 
     Args:
-        count: float scalar, samples so far.
+        count: float scalar, number of samples so far.
         mean, variance: float [...], their moments (variance with divisor n).
-        batch: float [n, ...], new samples.
+        batch: float [n, ...], the new samples.
         weights: float [n], 1 for samples that count, 0 for those that do not.
 
     Returns:
@@ -146,7 +145,7 @@ def merge_moments(count, mean, variance, batch, weights):
     weights = tf.reshape(weights, [-1] + [1] * (batch.shape.rank - 1))
     batch_count = tf.reduce_sum(weights)
     total = tf.maximum(count + batch_count, 1.0)
-    # As in `masked_moments`: what never varies has variance 0 exactly.
+    # As in `masked_moments`: a constant has a variance of exactly 0.
     largest = tf.reduce_max(tf.where(weights > 0, batch, batch.dtype.min), axis=0)
     reference = tf.where((count > 0) | (batch_count == 0), mean, largest)
     # Samples of weight 0 may hold anything: replace, do not multiply (0 x NaN is NaN).

@@ -1,4 +1,4 @@
-"""From raw actions to what the environment takes."""
+"""Maps from raw actions to what the environment takes."""
 
 import json
 import warnings
@@ -88,7 +88,7 @@ def test_extreme_raw_actions_reach_the_bounds_and_stay_finite(space, bounds):
     has_low, has_high = space.low > -1e30, space.high < 1e30
     np.testing.assert_allclose(lowest[has_low], space.low[has_low], rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(highest[has_high], space.high[has_high], rtol=1e-6, atol=1e-6)
-    assert (lowest[~has_low] < -9e5).all()  # where nothing bounds it, the raw action goes through
+    assert (lowest[~has_low] < -9e5).all()  # without a bound, the raw action passes through
     assert (highest[~has_high] > 9e5).all()
 
 
@@ -136,7 +136,7 @@ def test_golden_softplus_where_one_side_is_bounded():
     np.testing.assert_allclose(actions, [[2.974076984, -3.474076984]], rtol=1e-6)
 
 
-def test_clip_leaves_a_half_bounded_raw_action_as_it_is_up_to_the_bound():
+def test_clip_keeps_a_half_bounded_raw_action_up_to_the_bound():
     space = Box(np.float32([2, -INF]), np.float32([INF, -3]))
     actions = to_actions(space, "clip", [5.5, -4.5, 0.0])
     assert actions.tolist() == [[5.5, -3], [2, -4.5], [2, -3]]
@@ -158,7 +158,7 @@ def test_elements_keep_their_places(bounds):
 
 @each_bounds
 @each_box
-def test_making_a_map_warns_of_nothing(space, bounds):
+def test_making_a_map_gives_no_warning(space, bounds):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         MAPS[bounds].from_space(space)
@@ -189,7 +189,7 @@ each_integers = pytest.mark.parametrize("space", INTEGERS.values(), ids=INTEGERS
 
 
 @each_integers
-def test_integers_start_where_the_space_does_and_end_where_it_does(space):
+def test_integers_start_and_end_where_the_space_does(space):
     sizes = np.ravel(getattr(space, "nvec", getattr(space, "n", 2)))
     if isinstance(space, gymnasium.spaces.MultiBinary):
         sizes = np.full(size_of(space), 2)
@@ -237,7 +237,7 @@ def test_unit_maps_the_interval_onto_the_box_or_raises_without_bounds(space):
     np.testing.assert_allclose(actions[2], space.high, rtol=1e-6, atol=1e-6)
 
 
-def test_a_joint_map_maps_every_leaf_by_its_own_and_survives_serialization():
+def test_a_joint_map_applies_each_leafs_map_and_survives_serialization():
     box, integers = Box(-2.0, 4.0, (2,)), INTEGERS["multi discrete"]
     action_map = JointAction(
         {"arm/0": ClipAction.from_space(box), "arm/1": DiscreteAction.from_space(integers)}

@@ -61,7 +61,7 @@ def test_boxes(continuous):
     assert type(spec.action_map) is kind
 
 
-def test_a_box_is_a_clipped_gaussian_unless_told_otherwise():
+def test_a_box_is_a_clipped_gaussian_by_default():
     assert action_spec(Box(-1.0, 1.0, (2,))).family is tfd.MultivariateNormalDiag
     assert type(action_spec(Box(-1.0, 1.0, (2,))).action_map) is ClipAction
 
@@ -165,7 +165,7 @@ def test_random_spaces_hold_every_kind_of_leaf():
             gymnasium.spaces.Dict({"a": Tuple([Discrete(2), Box(0, 9, (1,), np.int32)])}),
             "The action space at 'a/1' must be .*Received: Box.*int32",
         ),
-        (Tuple([]), r"must have a leaf. Received: Tuple\(\)"),
+        (Tuple([]), r"must have at least one leaf. Received: Tuple\(\)"),
     ],
     ids=str,
 )
@@ -175,7 +175,7 @@ def test_unsupported_spaces_raise_with_their_name(space, name):
 
 
 @pytest.mark.parametrize("continuous", BOUNDED_ONLY)
-def test_distributions_of_a_bounded_support_need_a_bounded_box(continuous):
+def test_distributions_with_bounded_support_need_a_bounded_box(continuous):
     unbounded = Box(np.float32([-1, -1]), np.float32([1, np.inf]))
     message = f"continuous='{continuous}' needs a Box with finite bounds.*action space Box"
     with pytest.raises(ValueError, match=message):

@@ -44,7 +44,7 @@ def test_games_are_found_by_id_and_observed_as_four_grey_images(env_id):
     assert ppo_tf.choose_backend(env_id, 1)[0] == "vector"
 
 
-def test_a_misspelt_game_gets_near_names():
+def test_a_misspelt_game_gets_similar_ids():
     with pytest.raises(ValueError, match="ALE/Breakout-v5"):
         ppo_tf.make_envs("ALE/Breakot-v5")
 
@@ -93,8 +93,8 @@ def test_the_same_seed_gives_the_same_game_and_games_differ():
     assert (one[:, 0] != one[:, 1]).any()
 
 
-def test_sticky_actions_are_as_the_id_says():
-    """Seeds differ in sticky actions and in the idle start, of which there is none here."""
+def test_the_id_sets_sticky_actions():
+    """Seeds affect sticky actions and the idle start, which is switched off here."""
 
     def play(env_id, seed):
         envs = ppo_tf.make_envs(env_id, 1, seed=seed, noop_max=0)
@@ -106,7 +106,7 @@ def test_sticky_actions_are_as_the_id_says():
 
 @pytest.mark.parametrize("mode", [SAME_STEP, DISABLED])
 @pytest.mark.parametrize("training", [True, False])
-def test_lives_end_episodes_in_training_only_and_the_game_goes_on(training, mode):
+def test_lives_end_episodes_in_training_only_and_the_game_continues(training, mode):
     envs = ppo_tf.make_envs("ALE/Breakout-v5", 2, training=training, autoreset_mode=mode)
     _, info = envs.reset()
     lives, ends = info["lives"], []
@@ -126,7 +126,7 @@ def test_lives_end_episodes_in_training_only_and_the_game_goes_on(training, mode
             observations, after = envs.reset(options={"reset_mask": done})
             np.testing.assert_array_equal(after["lives"], np.where(over & done, 5, lives))
         same = (final == observations).all(axis=(1, 2, 3))
-        np.testing.assert_array_equal(same, ~over)  # a game that is over starts with empty images
+        np.testing.assert_array_equal(same, ~over)  # a new game starts with empty images
         assert not observations[over, :3].any()
         lives[over] = 5
     assert set(ends) == ({0, 1, 2, 3, 4} if training else {0})
@@ -152,7 +152,7 @@ def test_a_seeded_reset_starts_a_new_game_after_a_lost_life():
     np.testing.assert_array_equal(again[1], first[1])
 
 
-def test_a_full_reset_starts_new_games_whatever_their_state():
+def test_a_full_reset_always_starts_new_games():
     envs = ppo_tf.make_envs("ALE/Breakout-v5", 2, training=True)
     list(random_steps(envs, 50))
     observations, info = envs.reset()
@@ -160,21 +160,21 @@ def test_a_full_reset_starts_new_games_whatever_their_state():
     assert not observations[:, :3].any()
 
 
-def test_games_are_truncated_at_108_000_frames_or_as_asked():
+def test_games_are_truncated_at_108_000_frames_or_as_requested():
     envs = ppo_tf.make_envs("ALE/Pong-v5", 1, max_num_frames_per_episode=400, noop_max=0)
     ends = [step for step, (*_, truncated, _) in enumerate(random_steps(envs, 210)) if truncated[0]]
     assert len(ends) == 2
     assert 395 <= 4 * (ends[1] - ends[0]) <= 400
 
 
-def test_rendering_shows_in_colour_the_screen_whose_grey_is_seen():
-    """Through ends and resets, with sticky actions: it is the same game."""
+def test_rendering_shows_the_observed_screen_in_colour():
+    """It is the same game throughout ends, resets and sticky actions."""
     envs = ppo_tf.make_envs("ALE/Breakout-v5", 2, render_mode="rgb_array", seed=3)
     for observations, *_ in random_steps(envs, 200):
         images = np.stack(envs.render())[:, ::2, ::2]
         assert images.shape == (2, 210, 160, 3)
         grey = images @ [0.299, 0.587, 0.114]
-        # 5 lines of the screen are 2 of the observation, 40 columns are 21.
+        # 5 lines of the screen become 2 of the observation, and 40 columns become 21.
         expected = grey.reshape(2, 42, 5, 4, 40).mean((2, 4))
         seen = observations[:, -1].reshape(2, 42, 2, 4, 21).mean((2, 4))
         np.testing.assert_allclose(seen, expected, atol=1.0)
@@ -184,7 +184,7 @@ def test_rendering_shows_in_colour_the_screen_whose_grey_is_seen():
 
 def test_evaluation_plays_whole_games_for_their_own_score():
     def serve(observations, seed, starts):
-        return np.ones(len(observations), np.int64)  # the fire button, and no move
+        return np.ones(len(observations), np.int64)  # presses fire and never moves
 
     result = ppo_tf.evaluate(serve, "ALE/Breakout-v5", episodes=4, num_envs=2)
     assert all(length > 80 for length in result.lengths)  # five lives

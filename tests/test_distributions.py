@@ -29,7 +29,7 @@ from ppo_tf.actions.distributions import (
 from ppo_tf.learning import diagnostics
 
 tfd = tfp.distributions
-FAMILIES = {  # and the shapes of their parameters without the batch
+FAMILIES = {  # with the shapes of their parameters without the batch axis
     "categorical": (tfd.Categorical, {"logits": (4,)}),
     "multi_categorical": (MultiCategorical((2, 5, 3)), {"logits": (10,)}),
     "multi_bernoulli": (MultiBernoulli(), {"logits": (3,)}),
@@ -63,7 +63,7 @@ SEED = tf.constant([3, 4])
 
 
 def parameters_of(shapes, batch, seed, size=1.0, same=False):
-    """Random parameters [batch, ...], the same in every row if so wished."""
+    """Random parameters [batch, ...], optionally the same in every row."""
     rng = np.random.default_rng(seed)
 
     def build(shapes):
@@ -87,25 +87,25 @@ def example(name, batch=5, seed=0, **options):
 
 
 def flat(raw):
-    """Raw actions as float64 [n, elements], the parts of a joint one side by another."""
+    """Raw actions as float64 [n, elements], the parts of a joint side by side."""
     leaves = [np.array(x, np.float64) for x in tf.nest.flatten(raw)]
     return np.concatenate([x.reshape(len(x), -1) for x in leaves], axis=1)
 
 
 def standard_errors(values, expected):
-    """How many standard errors the means of values [n, ...] lie from what was expected."""
+    """How many standard errors the means of values [n, ...] are from those expected."""
     error = values.std(axis=0) / np.sqrt(len(values))
     return np.abs(values.mean(axis=0) - expected) / np.maximum(error, 1e-6)
 
 
-# What all families have in common.
+# Properties of all families.
 
 
 @each_family
 def test_eager_graph_and_xla_agree(name):
     family, shapes = FAMILIES[name]
     parameters, other = (parameters_of(shapes, 5, seed) for seed in (0, 1))
-    # A copy: TFP remembers from which noise its own samples came, and gives that no gradient.
+    # A copy: TFP remembers the noise behind its own samples, and gives it no gradient.
     raw = tf.nest.map_structure(tf.identity, family(**parameters).sample(seed=SEED))
 
     def compute(parameters):
@@ -146,7 +146,7 @@ def test_entropy_and_divergence_are_the_means_over_samples(name):
     raw = p.sample(seed=SEED)
     log_p = p.log_prob(raw).numpy().astype(np.float64)
     surprise = -log_p
-    if name == "tanh_gaussian":  # of the squashed action: the density of tanh(x) is p(x) / slope
+    if name == "tanh_gaussian":  # of the squashed action, whose density is p(x) / slope
         surprise += np.log(1 - np.tanh(np.float64(raw)) ** 2).sum(-1)
     assert standard_errors(surprise, p.entropy()[0]) < 4.5
     assert standard_errors(log_p - q.log_prob(raw).numpy(), p.kl_divergence(q)[0]) < 4.5
@@ -230,7 +230,7 @@ def test_a_policy_of_the_family_is_saved_with_it(name, tmp_path):
     )
 
 
-# Noise drawn beforehand.
+# Noise drawn in advance.
 
 
 def test_which_families_can_be_sampled_from_noise():
@@ -240,7 +240,7 @@ def test_which_families_can_be_sampled_from_noise():
 
 
 def draw(name, batch, steps, **options):
-    """The parameters of a family, its noise and the raw actions of every step, [steps, B, ...]."""
+    """A family's parameters, its noise and the raw actions of every step, [steps, B, ...]."""
     family, shapes = FAMILIES[name]
     parameters = parameters_of(shapes, batch, 0, **options)
     way = noise_of(family)
@@ -254,7 +254,7 @@ def draw(name, batch, steps, **options):
 
 @each_from_noise
 def test_noise_gives_samples_of_the_same_distribution(name):
-    """Same types and shapes, and means, squares and products that agree within 5 errors."""
+    """Same types and shapes; means, squares and products agree within 5 standard errors."""
     count = 40_000
     _, _, (ours,) = draw(name, count, 1, same=True)
     theirs = example(name, count, same=True).sample(seed=SEED)
@@ -264,7 +264,7 @@ def test_noise_gives_samples_of_the_same_distribution(name):
 
     def moments(x):
         columns = range(x.shape[1])
-        counts = [x == k for k in range(5)]  # every category's frequency, if they are categories
+        counts = [x == k for k in range(5)]  # the frequency of every category, where there are any
         products = [x[:, [i]] * x[:, [j]] for i in columns for j in columns if i <= j]
         return np.concatenate([x, *products, *counts], axis=1)
 
@@ -274,11 +274,11 @@ def test_noise_gives_samples_of_the_same_distribution(name):
 
 
 @each_from_noise
-def test_noise_is_float32_of_every_step_and_environment(name):
+def test_noise_is_float32_with_a_row_per_step_and_environment(name):
     parameters, noise, _ = draw(name, 6, 4)
     for leaf in tf.nest.flatten(noise):
         assert leaf.dtype == np.float32 and leaf.shape[:2] == (4, 6)
-        assert len(np.unique(leaf[:1])) == leaf[:1].size  # environments draw for themselves
+        assert len(np.unique(leaf[:1])) == leaf[:1].size  # every environment has its own
     way = noise_of(FAMILIES[name][0])
     again = way.draw(np.random.default_rng(0), 4, parameters)
     for a, b in zip(tf.nest.flatten(noise), tf.nest.flatten(again), strict=True):
@@ -328,7 +328,7 @@ def test_litert_samples_as_tensorflow_does(name):
 
 # Continuous families against integrals in float64.
 
-# (loc, scale), the smallest and largest far outside what training sees.
+# (loc, scale); the smallest and largest are far outside what training meets.
 GAUSSIANS = [(0.0, 1.0), (0.7, 0.3), (-2.0, 0.5), (0.9, 1e-3), (0.2, 5.0), (3.0, 30.0), (0.1, 1e3)]
 BETAS = [(1.0, 1.0), (1.0, 4.0), (2.5, 1.3), (30.0, 70.0), (300.0, 300.0), (1.0001, 200.0)]
 
@@ -435,7 +435,7 @@ def test_a_squashed_gaussian_can_be_copied_sliced_and_returned_from_a_function()
     np.testing.assert_allclose(p[1:3].entropy(), p.entropy()[1:3], rtol=1e-6)
 
 
-def test_a_beta_is_never_outside_the_open_interval():
+def test_a_beta_never_leaves_the_open_interval():
     for raw in ([-50.0, -50.0], [50.0, -50.0], [1e4, -50.0], [-50.0, 1e4]):
         p = UnimodalBeta()(*(tf.fill([5000, 1], x) for x in raw))
         for x in (p.sample(seed=SEED).numpy(), p.mode().numpy()):
@@ -577,7 +577,7 @@ def test_a_joint_is_the_sum_of_its_parts():
         np.testing.assert_array_equal(mode, parts[key].mode())
 
 
-def test_the_order_in_which_a_joint_was_told_its_parts_changes_no_draw():
+def test_the_order_of_a_joints_parts_does_not_change_the_draws():
     family, shapes = FAMILIES["joint"]
     parameters = parameters_of(shapes, 5, 0)
     both = (family, Joint(dict(reversed(family.families.items()))))
@@ -588,7 +588,7 @@ def test_the_order_in_which_a_joint_was_told_its_parts_changes_no_draw():
             np.testing.assert_array_equal(a[key], b[key])
 
 
-def test_wrong_arguments_raise_with_their_value():
+def test_invalid_arguments_raise_with_their_value():
     with pytest.raises(ValueError, match=r"sizes must .*Received: sizes=\(2, 0\)"):
         MultiCategorical((2, 0))
     with pytest.raises(ValueError, match=r"sizes must .*Received: sizes=\(\)"):

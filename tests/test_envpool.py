@@ -1,4 +1,4 @@
-"""EnvPool as a back end: spaces, seeds, physics and masks as everywhere else."""
+"""EnvPool as a back end: the same spaces, seeds, physics and masks as the others."""
 
 from importlib.util import find_spec
 
@@ -30,7 +30,7 @@ def test_spaces_and_types_are_gymnasiums(env_id):
     assert isinstance(envs, gymnasium.vector.VectorEnv)
 
 
-def test_seeds_decide_the_episodes_and_near_seeds_share_none():
+def test_seeds_determine_the_episodes_and_near_seeds_share_none():
     first = make(seed=0).reset()[0]
     np.testing.assert_array_equal(first, make(seed=0).reset()[0])
     second = make(seed=1).reset()[0]
@@ -64,13 +64,13 @@ def test_rows_obey_gymnasiums_physics_and_resets_are_masked():
         assert (trajectory.rewards[t, env], trajectory.terminated[t, env]) == (reward, terminated)
 
 
-def test_an_environment_that_envpool_lacks_is_an_error():
+def test_an_environment_missing_from_envpool_is_an_error():
     gymnasium.register("ppo_tf_tests/NotInEnvPool-v0", entry_point=lambda: None)
     with pytest.raises(ValueError, match=r"EnvPool does not have .*NotInEnvPool"):
         make("ppo_tf_tests/NotInEnvPool-v0")
 
 
-def test_arguments_of_the_environment_are_refused():
+def test_environment_arguments_are_refused():
     with pytest.raises(ValueError, match=r"takes no further arguments. Received: {'g': 9.0}"):
         ppo_tf.make_envs("Pendulum-v1", 2, backend="envpool", g=9.0)
 
@@ -78,7 +78,7 @@ def test_arguments_of_the_environment_are_refused():
 @pytest.mark.parametrize(
     ("env_id", "num_envs", "options", "backend", "reason"),
     [
-        ("CartPole-v1", 8, {}, "vector", "vector class of its own"),
+        ("CartPole-v1", 8, {}, "vector", "its own vector class"),
         ("CartPole-v1", 1, {}, "sync", "gains nothing below 4"),
         ("Pendulum-v1", 8, {}, "envpool", "EnvPool has the environment"),
         ("Pendulum-v1", 4, {}, "sync", "gains nothing below 8"),
@@ -86,10 +86,10 @@ def test_arguments_of_the_environment_are_refused():
             *("HalfCheetah-v5", 4, {}, "envpool", "EnvPool has the environment"),
             marks=pytest.mark.skipif(find_spec("mujoco") is None, reason="needs the extra mujoco"),
         ),
-        ("Pendulum-v1", 8, {"g": 9.0}, "sync", "arguments of its own"),
+        ("Pendulum-v1", 8, {"g": 9.0}, "sync", "extra arguments"),
     ],
 )
-def test_auto_takes_the_fastest_and_says_why(env_id, num_envs, options, backend, reason):
+def test_auto_takes_the_fastest_backend_and_says_why(env_id, num_envs, options, backend, reason):
     chosen, why = ppo_tf.choose_backend(env_id, num_envs, **options)
     assert chosen == backend
     assert reason in why
@@ -100,14 +100,14 @@ def test_without_envpool_auto_steps_in_turn(monkeypatch):
     assert ppo_tf.choose_backend("Pendulum-v1", 8) == ("sync", "EnvPool is not installed")
 
 
-def test_composite_spaces_stay_with_gymnasium():
+def test_composite_spaces_are_left_to_gymnasium():
     backend, reason = ppo_tf.choose_backend("Blackjack-v1", 16)
-    assert backend == "sync" and "Dict or Tuple" in reason
-    with pytest.raises(ValueError, match=r"other spaces.*Received: env='Blackjack-v1'"):
+    assert backend == "sync" and "Dict and Tuple" in reason
+    with pytest.raises(ValueError, match=r"Dict and Tuple spaces. Received: env='Blackjack-v1'"):
         make("Blackjack-v1")
 
 
-def test_choosing_looks_at_one_environment_and_so_does_making(monkeypatch):
+def test_choosing_and_making_each_create_one_trial_environment(monkeypatch):
     made, make_one = [], gymnasium.make
     monkeypatch.setattr(gymnasium, "make", lambda *args: made.append(args) or make_one(*args))
     assert ppo_tf.choose_backend("Pendulum-v1", 8)[0] == "envpool"

@@ -37,23 +37,23 @@ def first_observations(env_id, num_envs=4, rounds=1, **kwargs):
         ("ppo_tf_tests/Countin-v0", environments.COUNTING),
     ],
 )
-def test_a_misspelt_id_is_repeated_with_near_names(misspelt, meant):
+def test_a_misspelt_id_is_reported_with_similar_ids(misspelt, meant):
     with pytest.raises(ValueError) as caught:
         ppo_tf.make_envs(misspelt)
     message = str(caught.value)
     assert f"env={misspelt!r}" in message
-    assert meant in message.split("near names: ")[1].split(", ")
+    assert meant in message.split("similar ids: ")[1].split(", ")
 
 
-def test_an_id_like_no_other_gets_no_suggestion():
+def test_an_id_unlike_any_other_gets_no_suggestion():
     with pytest.raises(ValueError) as caught:
         ppo_tf.make_envs("qqqqqqqqqqqqqqqqqqqqqqqq")
     assert "qqqqqqqqqqqqqqqqqqqqqqqq" in str(caught.value)
-    assert "near names" not in str(caught.value)
+    assert "similar ids" not in str(caught.value)
 
 
 @pytest.mark.parametrize("num_envs", [0, -3])
-def test_num_envs_below_one_is_an_error_that_says_what_came(num_envs):
+def test_num_envs_below_one_is_an_error_that_names_the_value(num_envs):
     with pytest.raises(ValueError, match=f"num_envs={num_envs}"):
         ppo_tf.make_envs("CartPole-v1", num_envs)
 
@@ -86,7 +86,7 @@ def test_a_missing_package_is_an_import_error_that_names_the_extra(env_id, packa
     assert f"pip install 'ppo_tf[{extra}]'" in str(caught.value)
 
 
-def test_dependency_not_installed_of_an_entry_point_names_the_extra(monkeypatch):
+def test_a_dependency_missing_from_an_entry_point_names_the_extra(monkeypatch):
     def environment(**kwargs):
         raise gymnasium.error.DependencyNotInstalled("Box2D is not installed")
 
@@ -102,7 +102,7 @@ def test_dependency_not_installed_of_an_entry_point_names_the_extra(monkeypatch)
     assert "ppo_tf[box2d]" in str(caught.value)
 
 
-def test_a_missing_package_of_no_extra_is_an_import_error_that_names_the_module():
+def test_a_missing_package_outside_the_extras_is_an_import_error_that_names_the_module():
     with pytest.raises(ImportError) as caught:
         ppo_tf.make_envs(environments.UNINSTALLED)
     assert environments.UNINSTALLED in str(caught.value)
@@ -126,7 +126,7 @@ def test_a_module_that_does_not_exist_is_an_import_error_that_names_it():
         ppo_tf.make_envs("no_such_module_of_ours:Some-v0")
 
 
-def test_options_reach_the_environment():
+def test_keyword_arguments_reach_the_environment():
     envs = ppo_tf.make_envs(environments.COUNTING, 2, longest=3)
     assert [env.unwrapped.longest for env in envs.envs] == [3, 3]
 
@@ -178,7 +178,7 @@ def test_environment_seeds_are_distinct_over_near_run_seeds_and_purposes():
     assert min(seeds) >= 0
 
 
-def test_environment_seeds_are_those_of_the_environments():
+def test_the_environments_get_their_environment_seeds():
     envs = ppo_tf.make_envs("CartPole-v1", 3, seed=5)
     assert list(envs.np_random_seed) == environment_seeds(5, 3)
 

@@ -65,9 +65,8 @@ def test_metadata_is_kept(tmp_path):
 
 def test_an_existing_folder_is_never_overwritten(tmp_path):
     (tmp_path / "policy").mkdir()
-    with pytest.raises(
-        FileExistsError, match=r"path exists and is not overwritten. Received: path=.*policy"
-    ):
+    message = "path already exists and will not be overwritten. Received: path=.*policy"
+    with pytest.raises(FileExistsError, match=message):
         ppo_tf.export_policy(helpers.make_policy(ENVS), tmp_path / "policy")
     assert list((tmp_path / "policy").iterdir()) == []
 
@@ -81,10 +80,11 @@ def test_a_saved_policy_is_replaced_on_request_only(tmp_path):
         action = serve(observation=observations)["action"]
         np.testing.assert_allclose(action, policy(observations), rtol=1e-6, atol=1e-6)
         assert [path.name for path in tmp_path.iterdir()] == ["policy"]
-    with pytest.raises(FileExistsError, match="exists and is not overwritten"):
+    with pytest.raises(FileExistsError, match="exists and will not be overwritten"):
         ppo_tf.export_policy(policy, tmp_path / "policy")
     (tmp_path / "policy" / "saved_model.pb").unlink()
-    with pytest.raises(FileExistsError, match=r"no folder with a saved_model.pb .*path=.*policy"):
+    message = "not a folder with a saved_model.pb .*path=.*policy"
+    with pytest.raises(FileExistsError, match=message):
         ppo_tf.export_policy(policy, tmp_path / "policy", replace=True)
 
 

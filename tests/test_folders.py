@@ -1,7 +1,7 @@
-"""Whatever happens while a folder is replaced, a complete one is left, and the next call clears up.
+"""Replacing a folder always leaves a complete one, and the next call cleans up.
 
-A crash is an error at some step on the way after which no step has an effect any more, so that what
-would clean up after an error does nothing either.
+A crash is simulated by an error at some step after which no further step has an effect, so that the
+code that cleans up after an error does nothing either.
 """
 
 import itertools
@@ -20,7 +20,7 @@ class Crash(BaseException):
 
 
 class Steps:
-    """Counts what is done to files, and does nothing more from the step `last` on."""
+    """Counts file operations, and lets none through from the step `last` on."""
 
     def __init__(self, monkeypatch, last):
         self.left, self.crashed = last, False
@@ -52,7 +52,7 @@ def write(path, content, step=lambda: None):
 
 
 def crashes_at(last, path, content):
-    """Whether writing came to its step `last`, and crashed there."""
+    """Whether writing reached step `last` and crashed there."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         steps = Steps(monkeypatch, last)
         try:
@@ -63,7 +63,7 @@ def crashes_at(last, path, content):
 
 
 def found(path):
-    """What complete folders hold, at path and aside."""
+    """Returns the contents of the complete folders: at path and set aside."""
     places = [path, path.with_name(".policy.replaced")]
     contents = [
         {name: (p / name).read_text() for name in ("a", MARKER, "z")} for p in places if p.exists()
@@ -78,7 +78,7 @@ def test_a_crash_at_any_step_leaves_the_old_folder_or_the_new_one(tmp_path):
             path = tmp_path / f"{first}-{second}" / "policy"
             write(path, "old")
             if not crashes_at(first, path, "new"):
-                assert first == 8  # three files, aside and in, away and deleted in two steps
+                assert first == 8  # three files, two renames to swap, three steps to delete
                 return
             left = found(path)
             assert left and left <= {"old", "new"}
@@ -90,7 +90,7 @@ def test_a_crash_at_any_step_leaves_the_old_folder_or_the_new_one(tmp_path):
                 break
 
 
-def test_an_error_leaves_the_old_folder_alone(tmp_path):
+def test_an_error_keeps_the_old_folder(tmp_path):
     path = tmp_path / "policy"
     write(path, "old")
     with (
@@ -102,7 +102,7 @@ def test_an_error_leaves_the_old_folder_alone(tmp_path):
     assert os.listdir(tmp_path) == ["policy"] and found(path) == {"old"}
 
 
-def test_a_new_folder_that_cannot_take_its_place_leaves_the_old_one_there(tmp_path, monkeypatch):
+def test_a_failing_swap_keeps_the_old_folder(tmp_path, monkeypatch):
     path = tmp_path / "policy"
     write(path, "old")
     rename = os.rename
@@ -118,7 +118,7 @@ def test_a_new_folder_that_cannot_take_its_place_leaves_the_old_one_there(tmp_pa
     assert os.listdir(tmp_path) == ["policy"] and found(path) == {"old"}
 
 
-def test_what_comes_in_between_is_not_replaced(tmp_path):
+def test_a_folder_created_in_the_meantime_is_not_replaced(tmp_path):
     path = tmp_path / "policy"
     with pytest.raises(OSError), folders.complete_folder(path, MARKER) as new:
         (new / MARKER).touch()
@@ -128,7 +128,7 @@ def test_what_comes_in_between_is_not_replaced(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["folder", "file", "link"])
-def test_only_what_is_marked_is_replaced(kind, tmp_path):
+def test_only_a_marked_folder_is_replaced(kind, tmp_path):
     path = tmp_path / "policy"
     if kind == "folder":
         path.mkdir()
@@ -139,12 +139,13 @@ def test_only_what_is_marked_is_replaced(kind, tmp_path):
         write(tmp_path / "elsewhere", "old")
         path.symlink_to(tmp_path / "elsewhere")
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(FileExistsError, match=r"no folder with a mark .*Received: path=.*policy"):
+    message = "not a folder with a mark .*Received: path=.*policy"
+    with pytest.raises(FileExistsError, match=message):
         folders.check_replaceable(path, MARKER)
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_neighbours_of_like_names_stay(tmp_path):
+def test_folders_with_similar_names_are_untouched(tmp_path):
     for name in ("policy-best", ".policy-best.unfinished-1", ".policy"):
         write(tmp_path / name, "other")
     before = sorted(os.listdir(tmp_path))

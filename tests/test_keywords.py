@@ -1,4 +1,4 @@
-"""Components get the keywords that their signatures name, and what they can't get is refused."""
+"""Components get the keywords that their signatures name; unknown ones are refused."""
 
 import functools
 
@@ -23,7 +23,7 @@ class Layer(keras.layers.Layer):
         (lambda values: 0, ("values",)),
         (lambda *, valid, rewards: 0, ("rewards", "valid")),
         (lambda rewards, scale=1.0: 0, ("rewards",)),
-        (lambda **keywords: 0, ("rewards", "values")),  # what comes later is for who names it
+        (lambda **keywords: 0, ("rewards", "values")),  # a new keyword must be named
         (lambda valid, **keywords: 0, ("rewards", "values", "valid")),
         (lambda: 0, ()),
         (Layer(), ("rewards", "valid")),
@@ -41,19 +41,19 @@ def test_a_component_gets_the_keywords_that_it_names(component, expected):
         (lambda rewards, ratios: 0, "ratios"),
         (lambda *, ratios, discounts: 0, "ratios, discounts"),
         (lambda ratios, **keywords: 0, "ratios"),
-        (lambda rewards, /: 0, "rewards"),  # by position only
+        (lambda rewards, /: 0, "rewards"),  # positional-only
     ],
 )
-def test_what_nobody_has_is_refused_by_name(component, wanted):
+def test_an_unknown_keyword_is_refused_by_name(component, wanted):
     with pytest.raises(ValueError) as caught:
         accepted(component, OFFERED, "estimator")
     message = str(caught.value)
     known = "rewards, values, valid"
-    start = f"The estimator needs {wanted}, but is called with keywords among {known}. "
+    start = f"The estimator needs {wanted}, but is called with the keywords {known}. "
     assert message.startswith(start)
     assert "Received: estimator=" in message
 
 
-def test_values_of_other_keywords_are_left_out():
+def test_other_keywords_are_not_passed_on():
     call = taking(lambda values: values + 1, OFFERED, "estimator")
     assert call(rewards=10, values=1, valid=True) == 2

@@ -1,4 +1,4 @@
-"""Masks that an environment tells in its info arrive in the observation, in every reset mode."""
+"""Masks in an environment's info reach the observation, in every auto-reset mode."""
 
 import environments
 import gymnasium
@@ -21,8 +21,8 @@ COMPOSITE = spaces.Dict(
 )
 
 
-class Teller(gymnasium.Env):
-    """Tells the masks it is given, one per reset or step; missing where None; the last is final."""
+class MaskedByInfo(gymnasium.Env):
+    """Reports the given masks, one per reset or step (None: no mask); the last one is final."""
 
     def __init__(self, action_space, masks, observation_space=SEEN):
         self.action_space, self.masks = action_space, masks
@@ -45,26 +45,26 @@ class Teller(gymnasium.Env):
 
 
 def first_mask(action_space, mask):
-    env = MaskObservation(Teller(action_space, [mask, mask]))
+    env = MaskObservation(MaskedByInfo(action_space, [mask, mask]))
     observation, _ = env.reset()
     assert env.observation_space.contains(observation)
     return observation[MASK_KEY]
 
 
 def test_the_observation_becomes_a_dict_with_the_mask():
-    env = MaskObservation(Teller(spaces.Discrete(2), [np.array([0, 1], np.int8)] * 2))
+    env = MaskObservation(MaskedByInfo(spaces.Discrete(2), [np.array([0, 1], np.int8)] * 2))
     assert env.observation_space == spaces.Dict(
         observation=spaces.Discrete(3), action_mask=spaces.MultiBinary(2)
     )
     observation, info = env.reset()
     assert observation["observation"] == 2
     np.testing.assert_array_equal(observation[MASK_KEY], [0, 1])
-    np.testing.assert_array_equal(info[MASK_KEY], [0, 1])  # stays where it was
+    np.testing.assert_array_equal(info[MASK_KEY], [0, 1])  # unchanged
 
 
 def test_a_dict_observation_gets_one_more_key():
     space = spaces.Dict(seen=spaces.Discrete(3))
-    env = MaskObservation(Teller(spaces.Discrete(2), [np.ones(2, bool)], space))
+    env = MaskObservation(MaskedByInfo(spaces.Discrete(2), [np.ones(2, bool)], space))
     assert env.observation_space == spaces.Dict(
         seen=spaces.Discrete(3), action_mask=spaces.MultiBinary(2)
     )
@@ -74,7 +74,7 @@ def test_a_dict_observation_gets_one_more_key():
 
 
 @pytest.mark.parametrize("mask", [np.array([1, 0], np.int8), np.array([True, False]), [1, 0]])
-def test_masks_are_int8_whatever_they_were(mask):
+def test_masks_become_int8(mask):
     found = first_mask(spaces.Discrete(2), mask)
     assert found.dtype == np.int8
     np.testing.assert_array_equal(found, [1, 0])
@@ -98,7 +98,7 @@ def test_a_multi_discrete_of_two_axes_takes_nested_tuples():
     np.testing.assert_array_equal(found, [1, 0, 0, 1, 1, 1, 1])
 
 
-def test_composite_masks_are_nested_as_the_actions_and_free_where_none():
+def test_composite_masks_are_nested_like_the_actions_and_none_means_unrestricted():
     assert mask_space(COMPOSITE) == spaces.Dict(
         {"move": spaces.MultiBinary(2), "parts": spaces.Dict({"0": spaces.MultiBinary(5)})}
     )
@@ -112,11 +112,11 @@ def test_composite_masks_are_nested_as_the_actions_and_free_where_none():
     [
         (spaces.Discrete(2), np.ones(3, np.int8), r"shape \(2,\).*Discrete\(2\).*shape \(3,\)"),
         (spaces.Discrete(2), np.ones(2, np.float32), "bool or int8.*dtype float32"),
-        (spaces.Discrete(2), np.zeros(2, np.int8), r"leaves no action of Discrete\(2\)"),
-        (MULTI, np.array([1, 1, 0, 0, 0], np.int8), "leaves no action"),
-        (COMPOSITE, np.ones(2, np.int8), "nested as the action space"),
-        (COMPOSITE, {"mov": np.ones(2, np.int8)}, "nested as the action space"),
-        (COMPOSITE, {"parts": (None,)}, "nested as the action space"),
+        (spaces.Discrete(2), np.zeros(2, np.int8), r"leaves no valid action of Discrete\(2\)"),
+        (MULTI, np.array([1, 1, 0, 0, 0], np.int8), "leaves no valid action"),
+        (COMPOSITE, np.ones(2, np.int8), "nested like the action space"),
+        (COMPOSITE, {"mov": np.ones(2, np.int8)}, "nested like the action space"),
+        (COMPOSITE, {"parts": (None,)}, "nested like the action space"),
         (COMPOSITE, {"parts": (None, np.ones(1))}, r"\['parts'\]\[1\] masks Box.* no choices"),
     ],
 )
@@ -126,15 +126,15 @@ def test_a_mask_that_does_not_fit_is_an_error_that_names_both_sides(space, mask,
 
 
 def test_a_missing_mask_is_an_error_that_names_the_method_and_the_keys():
-    env = MaskObservation(Teller(spaces.Discrete(2), [np.ones(2, bool), None, None]))
+    env = MaskObservation(MaskedByInfo(spaces.Discrete(2), [np.ones(2, bool), None, None]))
     env.reset()
     with pytest.raises(ValueError, match=r"step\(\).*no info\['action_mask'\].*\['other'\]"):
         env.step(0)
 
 
-def test_the_final_observations_mask_may_be_empty():
+def test_the_mask_of_a_final_observation_may_be_empty():
     masks = [np.ones(2, np.int8), np.zeros(2, np.int8)]
-    env = MaskObservation(Teller(spaces.Discrete(2), masks))
+    env = MaskObservation(MaskedByInfo(spaces.Discrete(2), masks))
     env.reset()
     observation, _, terminated, *_ = env.step(0)
     assert terminated
@@ -145,16 +145,16 @@ def test_actions_without_choices_have_no_mask():
     box = spaces.Box(-1, 1, (1,))
     assert mask_space(box) is None
     with pytest.raises(ValueError, match="Only Discrete and MultiDiscrete"):
-        MaskObservation(Teller(box, [None]))
+        MaskObservation(MaskedByInfo(box, [None]))
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # that it is a wrapper
+@pytest.mark.filterwarnings("ignore::UserWarning")  # about being a wrapper
 def test_gymnasiums_checks_pass():
     check_env(MaskObservation(gymnasium.make("Taxi-v4").unwrapped), skip_render_check=True)
 
 
 @pytest.mark.parametrize("backend", ["auto", "sync", "async"])
-def test_make_envs_sees_that_an_environment_tells_masks(backend):
+def test_make_envs_detects_masks_in_the_info(backend):
     envs = ppo_tf.make_envs("Taxi-v4", 2, backend=backend)
     try:
         assert envs.single_observation_space[MASK_KEY] == spaces.MultiBinary(6)
@@ -164,7 +164,7 @@ def test_make_envs_sees_that_an_environment_tells_masks(backend):
         envs.close()
 
 
-def test_the_backend_says_that_masks_decided():
+def test_masks_are_the_reason_for_the_backend():
     backend, reason = ppo_tf.choose_backend("Taxi-v4", 16)
     assert backend == "sync"
     assert "info['action_mask']" in reason
@@ -177,30 +177,30 @@ def test_masks_can_be_left_out():
 
 
 @pytest.mark.parametrize("env_id", ["CartPole-v1", probes.MASKED, probes.IDENTITY_DICT])
-def test_environments_that_tell_none_stay_as_they_are(env_id):
+def test_environments_without_masks_in_the_info_are_unchanged(env_id):
     space = gymnasium.make(env_id).observation_space
     assert ppo_tf.make_envs(env_id, 2).single_observation_space == space
 
 
-def test_a_mask_that_is_asked_for_and_missing_is_an_error():
+def test_a_required_mask_that_is_missing_is_an_error():
     with pytest.raises(ValueError, match=r"reset\(\).*no info\['action_mask'\]"):
         ppo_tf.make_envs("CartPole-v1", action_mask=True)
 
 
-def test_masks_need_environments_one_by_one():
+def test_masks_need_backend_sync_or_async():
     with pytest.raises(ValueError, match="backend='vector'"):
         ppo_tf.make_envs("CartPole-v1", 4, backend="vector", action_mask=True)
 
 
 @pytest.mark.parametrize("mode", AutoresetMode)
 def test_only_valid_actions_are_taken_in_every_reset_mode(mode):
-    """The environment raises at an invalid action; a final mask is empty and nobody acts on it."""
+    """The environment raises on an invalid action; final masks are empty and not acted on."""
     envs = ppo_tf.make_envs(probes.MASKED_BY_INFO, 3, autoreset_mode=mode, length=3)
     observations, _ = envs.reset()
     final_masks = []
     for _ in range(30):
         masks = observations[MASK_KEY]
-        # A row that only resets has no valid action: argmax gives 0, which is not used.
+        # A row that only resets has no valid action: argmax gives 0, which is ignored.
         observations, _, terminated, truncated, infos = envs.step(masks.argmax(axis=1))
         done = terminated | truncated
         if not done.any():

@@ -1,4 +1,4 @@
-"""Which masks belong to which actions, and what is wrong with those that don't."""
+"""Masks are matched to actions, and those that do not fit are refused."""
 
 import gymnasium
 import numpy as np
@@ -45,7 +45,7 @@ def test_masks_are_found(observations, actions, expected):
     assert masks.masked_leaves(observations, actions) == expected
 
 
-def test_the_key_can_be_another_or_none():
+def test_the_mask_key_can_be_changed_or_none():
     space = Dict(seen=SEEN, legal=bits(3), legality=bits(7))
     assert masks.masked_leaves(space, Discrete(3), "legal") == {"": "legal"}
     assert masks.masked_leaves(observation(SEEN), Discrete(3), None) == {}
@@ -62,8 +62,8 @@ def test_the_key_can_be_another_or_none():
         (Discrete(3), Discrete(3), r"MultiBinary or a Box.*'action_mask' is Discrete\(3\)"),
         (bits(3), SEEN, r"Only Discrete and MultiDiscrete.*'action_mask' is Box.*is Box\(-1"),
         (bits(3), MultiBinary(3), r"Only Discrete.*'action_mask' is Box.*MultiBinary\(3\)"),
-        (bits(3), Dict(move=Discrete(3)), r"nested as.*'action_mask' for.*Dict.*\['move'\]"),
-        (Dict(move=bits(3)), Discrete(3), r"nested as.*'action_mask/move' for.*Discrete\(3\)"),
+        (bits(3), Dict(move=Discrete(3)), r"nested like.*'action_mask' for.*Dict.*\['move'\]"),
+        (Dict(move=bits(3)), Discrete(3), r"nested like.*'action_mask/move' for.*Discrete\(3\)"),
         (Dict(run=bits(3)), Dict(move=Discrete(3)), r"'action_mask/run'.*\['move'\]"),
         (Dict(move=bits(4)), Dict(move=Discrete(3)), r"\(3,\).*'action_mask/move' is Box"),
     ],
@@ -73,7 +73,7 @@ def test_a_mask_that_does_not_fit_is_refused(mask, actions, message):
         masks.masked_leaves(observation(mask), actions)
 
 
-def test_segments_are_the_choices_in_c_order():
+def test_segment_sizes_follow_c_order():
     assert masks.segment_sizes(Discrete(4, start=2)) == (4,)
     assert masks.segment_sizes(MultiDiscrete([[2, 3], [4, 5]])) == (2, 3, 4, 5)
     with pytest.raises(ValueError, match="Received: Box"):
@@ -83,7 +83,7 @@ def test_segments_are_the_choices_in_c_order():
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, bool])
 def test_the_first_row_without_a_valid_action_is_found(dtype):
     mask = np.array([[1, 0, 0, 0, 1], [0, 1, 0, 0, 0], [0, 0, 1, 0, 0]], dtype)
-    assert masks.find_empty(mask, [2, 3]) == 1  # its second choice; row 2's first choice is later
+    assert masks.find_empty(mask, [2, 3]) == 1  # its second choice; row 2 comes later
     assert masks.find_empty(mask, [5]) is None
     assert masks.find_empty(mask[:1], [2, 3]) is None
     assert masks.find_empty(mask[2], [2, 3]) == 0

@@ -43,7 +43,7 @@ def test_merge_time_flattens_time_and_batch_in_row_order():
     assert merged["reward"].numpy().tolist() == [0, 1, 2, 3, 4, 5]
 
 
-def test_masked_mean_ignores_what_is_masked_even_nan():
+def test_masked_mean_ignores_masked_entries_even_nan():
     x = tf.constant([1.0, NAN, 4.0, float("inf")])
     assert float(ops.masked_mean(x, mask(True, False, True, False))) == 2.5
 
@@ -52,11 +52,11 @@ def test_masked_mean_of_nothing_is_zero():
     assert float(ops.masked_mean(tf.constant([1.0, NAN]), mask(False, False))) == 0.0
 
 
-def test_masked_mean_reports_nan_that_counts():
+def test_masked_mean_keeps_nan_that_is_not_masked():
     assert np.isnan(ops.masked_mean(tf.constant([1.0, NAN]), mask(True, True)))
 
 
-def test_masked_mean_has_finite_gradients_where_nan_is_masked():
+def test_masked_mean_has_finite_gradients_despite_masked_nan():
     x = tf.Variable([2.0, NAN])
     with tf.GradientTape() as tape:
         mean = ops.masked_mean(x, mask(True, False))
@@ -68,7 +68,7 @@ def test_masked_mean_of_different_shapes_raises():
         ops.masked_mean(tf.zeros([2, 3]), tf.ones([3], tf.bool))
 
 
-def test_standardize_equals_numpy_on_what_is_not_masked():
+def test_standardize_equals_numpy_on_unmasked_entries():
     rng = np.random.default_rng(1)
     x = rng.normal(3.0, 5.0, size=200).astype(np.float32)
     kept = rng.random(200) > 0.3
@@ -81,7 +81,7 @@ def test_standardize_equals_numpy_on_what_is_not_masked():
     assert (result[~kept] == 0).all()
 
 
-# 0.1 and its multiples are not floats: their sum, and so the mean of equal entries, is rounded.
+# 0.1 and its multiples are not exact floats, so the mean of equal entries is rounded.
 @pytest.mark.parametrize("value", [0.0, 2.0, 0.1, -3.3, 1000.1])
 @pytest.mark.parametrize("count", [2, 7, 1000])
 def test_standardize_of_equal_entries_is_zeros(value, count):
@@ -110,7 +110,7 @@ def test_explained_variance_of_perfect_predictions_is_one():
     assert explained_variance([1.0, 2.0, 3.0, 5.0], [1.0, 2.0, 3.0, 5.0]) == 1.0
 
 
-def test_explained_variance_does_not_see_a_constant_offset():
+def test_explained_variance_ignores_a_constant_offset():
     assert explained_variance([2.0, 3.0, 4.0, 6.0], [1.0, 2.0, 3.0, 5.0]) == 1.0
 
 
@@ -132,7 +132,7 @@ def test_explained_variance_ignores_masked_entries():
 
 @pytest.mark.parametrize("predictions", [[3.0] * 4, [1.0, 2.0, 3.0, 5.0]])
 @pytest.mark.parametrize("target", [3.0, 0.1])
-def test_explained_variance_of_targets_that_do_not_vary_is_nan(predictions, target):
+def test_explained_variance_of_constant_targets_is_nan(predictions, target):
     assert np.isnan(explained_variance(predictions, [target] * 4))
 
 
@@ -150,7 +150,7 @@ def test_merge_moments_over_batches_equals_numpy_over_all(shape):
         batch = rng.normal(4.0, 3.0, size=(size, *shape)).astype(np.float32)
         kept = rng.random(size) > 0.3
         if size == 8:
-            kept[:] = False  # a batch in which nothing counts changes nothing
+            kept[:] = False  # a batch without any kept sample changes nothing
         seen.append(batch[kept])
         batch[~kept] = NAN
         moments = ops.merge_moments(*moments, tf.constant(batch), tf.cast(kept, tf.float32))
@@ -162,7 +162,7 @@ def test_merge_moments_over_batches_equals_numpy_over_all(shape):
             np.testing.assert_allclose(variance, together.var(axis=0), rtol=1e-5, atol=1e-5)
 
 
-def test_merge_moments_of_nothing_leaves_the_start():
+def test_merge_moments_of_nothing_keeps_the_initial_moments():
     count, mean, variance = ops.merge_moments(
         tf.constant(0.0), tf.zeros([2]), tf.ones([2]), tf.fill([3, 2], NAN), tf.zeros([3])
     )

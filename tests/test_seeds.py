@@ -1,4 +1,4 @@
-"""Random numbers by purpose: reproducible, independent, uniform."""
+"""Derived random numbers are reproducible, independent and uniform."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def test_shuffled_depends_on_seed_path_and_epoch():
     assert (first != seeds.shuffled(2, 100, 2, "shuffle", 0)).any()
 
 
-def test_shuffled_puts_every_index_everywhere_equally_often():
+def test_shuffled_puts_every_index_in_every_place_equally_often():
     count, draws = 5, 4000
     orders = seeds.shuffled(draws, count, 7, "shuffle")
     places = (orders[:, :, None] == np.arange(count)).sum(axis=0)  # [place, index]
@@ -58,7 +58,7 @@ def test_derive_seed_keeps_the_parts_of_a_path_apart():
     assert len({tuple(seeds.derive_seed(1, *path).tolist()) for path in paths}) == len(paths)
 
 
-def test_derive_words_gives_as_many_as_asked():
+def test_derive_words_returns_the_requested_number():
     words = seeds.derive_words(1000, 1, "acting", 2)
     assert words.shape == (1000,)
-    assert len(set(words.tolist())) > 990  # 1000 draws of 2^32 rarely meet
+    assert len(set(words.tolist())) > 990  # 1000 draws from 2^32 rarely collide

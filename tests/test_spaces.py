@@ -32,7 +32,7 @@ def test_a_plain_space_is_its_own_leaf(space):
 @pytest.mark.parametrize(
     "space", [NESTED, Tuple((NESTED, Discrete(2))), Dict(a=Dict(b=Discrete(3)))]
 )
-def test_values_survive_the_way_there_and_back(space):
+def test_unflatten_undoes_flatten(space):
     value = space.sample()
     flat = spaces.flatten(space, value)
     assert list(flat) == list(spaces.leaves(space))
@@ -41,7 +41,7 @@ def test_values_survive_the_way_there_and_back(space):
     assert data_equivalence(spaces.unflatten(space, flat), value)
 
 
-def test_two_leaves_with_one_path_are_refused():
+def test_two_leaves_with_the_same_path_are_refused():
     space = Dict({"a/b": Discrete(2), "a": Dict(b=Discrete(2))})
     with pytest.raises(ValueError, match=r"path 'a/b'.*Received: Dict"):
         spaces.leaves(space)

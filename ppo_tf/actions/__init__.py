@@ -1,4 +1,4 @@
-"""Distributions over actions: which one suits an action space, and how its samples become actions.
+"""Distributions over actions, and the maps from their samples to an environment's actions.
 
 The networks that compute their parameters are in `networks`.
 """

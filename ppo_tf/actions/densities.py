@@ -1,7 +1,7 @@
-"""What TensorFlow Probability lacks of some distributions, each a subclass of its own.
+"""Distributions that add what TensorFlow Probability's lack.
 
 Integrals over one element are Gauss-Legendre sums over the Gaussian's central +-6.5 standard
-deviations, outside of which lie 1e-10 of its mass.
+deviations, which leave out 1e-10 of its mass.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _legendre(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _standardized(x: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
-    """(x - loc) / scale within the reach: a border of integration, which needs no gradient."""
+    """(x - loc) / scale within the reach: a limit of integration, which needs no gradient."""
     return tf.stop_gradient(tf.clip_by_value((x - loc) / scale, -REACH, REACH))
 
 
@@ -39,12 +39,12 @@ class TanhNormalDiag(tfd.MultivariateNormalDiag):
 
     H(tanh(x)) = H(x) + sum_i E[log(1 - tanh(x_i)^2)], the change of variables, by quadrature:
     within 1e-3 nats per element at any scale (Gauss-Hermite with as many nodes is off by 0.15 at a
-    scale of 10). Everything else is of the Gaussian, KL included: KL does not change under tanh.
+    scale of 10). Everything else is the Gaussian's, including KL, which tanh does not change.
 
     Args:
         loc, scale_diag: float [B, n].
-        squashed: float [n], 1 for an element that passes through tanh, 0 for one that does not,
-            whose share of the entropy is the Gaussian's.
+        squashed: float [n], 1 for an element that passes through tanh; 0 for one that does not,
+            whose entropy is the Gaussian's.
     """
 
     def __init__(self, loc: Tensor, scale_diag: Tensor, squashed: Tensor, name: str = "TanhNormal"):
@@ -60,7 +60,7 @@ class TanhNormalDiag(tfd.MultivariateNormalDiag):
 
     def _entropy(self):
         loc, scale = self.mean(), self.stddev()
-        # At scales far above 1 the integrand has a kink at x = 0; either side of it is smooth.
+        # At scales far above 1 the integrand has a kink at x = 0; it is smooth on either side.
         kink = _standardized(tf.zeros_like(loc), loc, scale)
         change = tf.zeros_like(loc)
         for lower, upper in ((-REACH, kink), (kink, REACH)):
@@ -71,7 +71,7 @@ class TanhNormalDiag(tfd.MultivariateNormalDiag):
 
 
 def _log_tanh_slope(x: Tensor) -> Tensor:
-    """log(1 - tanh(x)^2) = 2 (log 2 - x - softplus(-2x)), right where tanh(x) rounds to 1."""
+    """log(1 - tanh(x)^2) = 2 (log 2 - x - softplus(-2x)), accurate where tanh(x) rounds to 1."""
     return 2.0 * (math.log(2.0) - x - tf.nn.softplus(-2.0 * x))
 
 
@@ -97,18 +97,18 @@ class OpenBeta(tfd.Beta):
 
 
 class CentredTruncatedNormal(tfd.TruncatedNormal):
-    """A truncated Gaussian with its location between its bounds, which has a KL divergence.
+    """A truncated Gaussian with its location between its bounds, and a KL divergence.
 
-    TFP registers none for this pair, and its variance is wrong in float32 from scales of 100 times
-    the interval on: KL(p || q) = E_p[log p - log q] is summed by quadrature instead.
+    TFP registers no KL for this pair, and its variance is wrong in float32 at scales of 100 times
+    the interval and more: KL(p || q) = E_p[log p - log q] is computed by quadrature instead.
     """
 
 
 @tfd.RegisterKL(CentredTruncatedNormal, CentredTruncatedNormal)
 def _kl_truncated(p, q, name=None):
-    """KL(p || q) in nats, of the broadcast batch shape.
+    """KL(p || q) in nats, with the broadcast batch shape.
 
-    With z = (x - loc_p) / scale_p, log p(x) = log p(loc_p) - z^2 / 2, and likewise for q; the two
+    With z = (x - loc_p) / scale_p, log p(x) = log p(loc_p) - z^2 / 2, and similarly for q; both
     have the same support.
     """
     del name
@@ -121,10 +121,10 @@ def _kl_truncated(p, q, name=None):
 
 
 class Product:
-    """Independent distributions by path, with the methods of one.
+    """Independent distributions by path, with the interface of a single distribution.
 
-    tfd.JointDistributionNamed is the same, but traces a sample of every part for each
-    log-probability: an eager update of a hybrid action took 2.0 s with it, 0.46 s without.
+    tfd.JointDistributionNamed does the same, but traces a sample of every part for each
+    log-probability: an eager update with a hybrid action took 2.0 s with it, 0.46 s without.
 
     Args:
         parts: {path: distribution of batch shape [B]}.
@@ -134,27 +134,27 @@ class Product:
         self.parts = parts
 
     def sample(self, seed: Tensor) -> dict[str, Tensor]:
-        """{path: sample [B, ...]} from a stateless seed, int32 [2]; each part has its own."""
+        """Draws {path: sample [B, ...]}; the stateless seed, int32 [2], is split by part."""
         seeds = tfp.random.split_seed(seed, n=len(self.parts), salt="Product")
         seeds = tf.unstack(seeds) if tf.is_tensor(seeds) else seeds
         return {k: d.sample(seed=s) for (k, d), s in zip(self.parts.items(), seeds, strict=True)}
 
     def log_prob(self, value: dict[str, Tensor]) -> Tensor:
-        """Sum over the parts, float [B]."""
+        """Returns the sum over the parts, float [B]."""
         return tf.add_n([d.log_prob(value[k]) for k, d in self.parts.items()])
 
     def entropy(self) -> Tensor:
-        """Sum over the parts, float [B], nats."""
+        """Returns the sum over the parts, float [B], nats."""
         return tf.add_n([d.entropy() for d in self.parts.values()])
 
     def kl_divergence(self, other: Product) -> Tensor:
-        """KL(self || other), sum over the parts, float [B], nats."""
+        """Returns KL(self || other), the sum over the parts, float [B], nats."""
         return tf.add_n([d.kl_divergence(other.parts[k]) for k, d in self.parts.items()])
 
     def mode(self) -> dict[str, Tensor]:
-        """{path: mode [B, ...]}."""
+        """Returns {path: mode [B, ...]}."""
         return {k: d.mode() for k, d in self.parts.items()}
 
     def mean(self) -> dict[str, Tensor]:
-        """{path: mean [B, ...]}."""
+        """Returns {path: mean [B, ...]}."""
         return {k: d.mean() for k, d in self.parts.items()}

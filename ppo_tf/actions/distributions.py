@@ -1,10 +1,10 @@
-"""Distribution families over raw actions, and how some are sampled from noise drawn beforehand.
+"""Distribution families over raw actions, and sampling some of them from noise drawn in advance.
 
 A family is a callable from parameters, by name, to a TFP distribution of batch shape [B]: a class
-of `tfp.distributions` where that does, else one of the below, which Keras can save. Parameters are
-a network's raw outputs, float [B, size]: what must be positive or bounded is made so in here. The
-exceptions are `scale_diag` [B, n], which is positive already, and `directions` [B, F, n] of
-`StateDependentExploration`.
+of `tfp.distributions` where one suffices, otherwise a class defined here, which Keras can save.
+Parameters are a network's raw outputs, float [B, size]; the family makes them positive or bounded
+where they must be. The exceptions are `scale_diag` [B, n], which is already positive, and
+`directions` [B, F, n] of `StateDependentExploration`.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class Noise:
     """A way to sample a family whose randomness can be drawn before the parameters are known.
 
     Attributes:
-        draw: from a NumPy generator, a number of steps and the parameters (anything with shapes
-            [B, ...]), to the noise, float32 [steps, B, ...] or {path: such} for a `Joint`.
-        from_noise: from parameters and the noise of one step [B, ...] to raw actions [B, ...].
+        draw: maps a NumPy generator, a number of steps and the parameters (anything with shapes
+            [B, ...]) to noise, float32 [steps, B, ...], or {path: noise} for a `Joint`.
+        from_noise: maps parameters and the noise of one step [B, ...] to raw actions [B, ...].
     """
 
     draw: Callable[[np.random.Generator, int, Nest], Nest]
@@ -42,13 +42,13 @@ class Noise:
 
 
 def noise_of(family: DistributionFamily) -> Noise | None:
-    """How to sample a family from noise, or None where only TFP can.
+    """Returns how to sample a family from noise, or None if only TFP can sample it.
 
-    Categorical, Bernoulli and Gaussian families can, and a `Joint` of such. A family of one's own
-    can, too, if it has a method `noise()`.
+    Categorical, Bernoulli and Gaussian families support noise, and so does a `Joint` of them. A
+    custom family supports it by a method `noise()`.
     """
     if family is tfd.Categorical:
-        # argmax(logits + g), g of the standard Gumbel distribution, follows the categorical.
+        # argmax(logits + g), with g standard Gumbel, follows the categorical distribution.
         return Noise(
             _draw(np.random.Generator.gumbel, "logits"),
             lambda p, g: tf.argmax(p["logits"] + g, axis=-1, output_type=tf.int32),
@@ -63,7 +63,7 @@ def noise_of(family: DistributionFamily) -> Noise | None:
 
 
 def _draw(method: Callable[..., np.ndarray], name: str):
-    """Noise by a generator's method, as many numbers per step as the named parameter has."""
+    """Returns a function that draws noise of the named parameter's shape for every step."""
 
     def draw(generator, steps, parameters):
         shape = (steps, *parameters[name].shape)
@@ -73,16 +73,16 @@ def _draw(method: Callable[..., np.ndarray], name: str):
 
 
 class _Family:
-    """What the families share: a config of plain numbers."""
+    """Base of the families: a config of plain numbers."""
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         config = asdict(self)  # type: ignore[call-overload]
         return {k: list(v) if isinstance(v, tuple) else v for k, v in config.items()}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]):
-        """The inverse of `get_config`."""
+        """Creates an instance from the result of `get_config`."""
         return cls(**config)
 
 
@@ -92,10 +92,10 @@ class MultiCategorical(_Family):
     """Independent categoricals of unequal sizes. Entropy and KL are exact.
 
     Args:
-        sizes: number of categories of each.
+        sizes: number of categories of each categorical.
 
     Raises:
-        ValueError: no sizes, or one below 1.
+        ValueError: sizes is empty, or a size is below 1.
     """
 
     sizes: tuple[int, ...]
@@ -103,19 +103,17 @@ class MultiCategorical(_Family):
     def __post_init__(self):
         object.__setattr__(self, "sizes", tuple(int(size) for size in self.sizes))
         if not self.sizes or min(self.sizes) < 1:
-            raise ValueError(
-                f"sizes must be at least one, and positive. Received: sizes={self.sizes}"
-            )
+            raise ValueError(f"sizes must be positive and not empty. Received: sizes={self.sizes}")
 
     def __call__(self, logits: Tensor) -> Distribution:
-        """Of logits float [B, sum of sizes], one categorical after the other; raw int32 [B, k]."""
+        """Takes logits, float [B, sum of sizes], in order; raw actions are int32 [B, k]."""
         return tfd.Independent(tfd.Categorical(self._padded(logits)), 1)
 
     def _padded(self, logits: Tensor) -> Tensor:
-        """The logits as [B, k, largest size].
+        """Returns the logits as [B, k, largest size].
 
-        The padding lies below any masked logit: where all of a part's categories are masked, one
-        of them is chosen all the same.
+        The padding lies below any masked logit: even where all categories of a part are masked, one
+        of them is chosen.
         """
         column = np.arange(max(self.sizes))
         real = column < np.array(self.sizes)[:, None]
@@ -124,7 +122,7 @@ class MultiCategorical(_Family):
         return tf.where(real, tf.gather(logits, index, axis=-1), 2.0 * ops.MASKED_LOGIT)
 
     def noise(self) -> Noise:
-        """Gumbel noise, as of one categorical."""
+        """Gumbel noise, as for a single categorical."""
         return Noise(
             _draw(np.random.Generator.gumbel, "logits"),
             lambda p, g: tf.argmax(self._padded(p["logits"] + g), axis=-1, output_type=tf.int32),
@@ -137,7 +135,7 @@ class MultiBernoulli(_Family):
     """Independent Bernoullis. Entropy and KL are exact."""
 
     def __call__(self, logits: Tensor) -> Distribution:
-        """Of log-odds float [B, n]; raw int32 [B, n], 0 or 1."""
+        """Takes log-odds, float [B, n]; raw actions are int32 [B, n], 0 or 1."""
         return tfd.Independent(tfd.Bernoulli(logits=logits), 1)
 
     def noise(self) -> Noise:
@@ -151,14 +149,14 @@ class MultiBernoulli(_Family):
 @keras.saving.register_keras_serializable("ppo_tf")
 @dataclass(frozen=True)
 class TanhGaussian(_Family):
-    """A Gaussian with diagonal covariance over what tanh will squash, with the entropy of tanh(x).
+    """A diagonal Gaussian over raw actions x that tanh will squash, with the entropy of tanh(x).
 
     The Gaussian's own entropy would reward scales that only press actions against the bounds. KL is
-    exact, entropy by quadrature (within 1e-3 nats per element), in nats of actions in (-1, 1).
+    exact; entropy is by quadrature (within 1e-3 nats per element), in nats of actions in (-1, 1).
 
     Args:
-        squashed: whether each of n elements passes through tanh; the others count with the raw
-            action's entropy. None: all.
+        squashed: whether each of the n elements passes through tanh; the others contribute the
+            entropy of their raw action. None: all do.
     """
 
     squashed: tuple[bool, ...] | None = None
@@ -168,12 +166,12 @@ class TanhGaussian(_Family):
             object.__setattr__(self, "squashed", tuple(bool(s) for s in self.squashed))
 
     def __call__(self, loc: Tensor, scale_diag: Tensor) -> Distribution:
-        """Of float [B, n] each, scale_diag positive; raw float [B, n]."""
+        """Takes float [B, n] each, scale_diag positive; raw actions are float [B, n]."""
         squashed = tf.ones(loc.shape[-1]) if self.squashed is None else self.squashed
         return TanhNormalDiag(loc, scale_diag, tf.cast(squashed, loc.dtype))
 
     def noise(self) -> Noise | None:
-        """As of the Gaussian."""
+        """The Gaussian's noise."""
         return noise_of(tfd.MultivariateNormalDiag)
 
 
@@ -183,12 +181,12 @@ class UnimodalBeta(_Family):
     """Independent Betas on (0, 1) with concentrations 1 + softplus: one mode, never at both ends.
 
     Chou et al. 2017, "Improving stochastic policy gradients in continuous control with deep
-    reinforcement learning using the Beta distribution". Entropy and KL are exact but for the digits
-    that cancel in float32: about 1e-3 nats at concentrations of 300, 0.01 at 10,000.
+    reinforcement learning using the Beta distribution". Entropy and KL are exact up to
+    cancellation in float32: about 1e-3 nats at concentrations of 300, 0.01 at 10,000.
     """
 
     def __call__(self, concentration1: Tensor, concentration0: Tensor) -> Distribution:
-        """Of raw float [B, n] each; raw actions float [B, n], strictly between 0 and 1."""
+        """Takes float [B, n] each; raw actions are float [B, n], strictly between 0 and 1."""
         one = 1.0 + tf.nn.softplus(concentration1)
         zero = 1.0 + tf.nn.softplus(concentration0)
         return tfd.Independent(OpenBeta(one, zero), 1)
@@ -199,11 +197,11 @@ class UnimodalBeta(_Family):
 class TruncatedGaussian(_Family):
     """Independent Gaussians around tanh(loc), truncated to [-1, 1].
 
-    Entropy is exact, KL by quadrature (within 1e-4 nats per element, relative above 1).
+    Entropy is exact; KL is by quadrature (within 1e-4 nats per element, relative above 1).
     """
 
     def __call__(self, loc: Tensor, scale_diag: Tensor) -> Distribution:
-        """Of float [B, n] each, scale_diag positive; raw actions float [B, n] in [-1, 1]."""
+        """Takes float [B, n] each, scale_diag positive; raw actions are float [B, n] in [-1, 1]."""
         return tfd.Independent(CentredTruncatedNormal(tf.tanh(loc), scale_diag, -1.0, 1.0), 1)
 
 
@@ -213,17 +211,17 @@ class FullGaussian(_Family):
     """A Gaussian with full covariance L L^T. Entropy and KL are exact."""
 
     def __call__(self, loc: Tensor, scale_tril: Tensor) -> Distribution:
-        """Of loc float [B, n] and raw scale_tril float [B, n (n + 1) / 2]; raw float [B, n]."""
+        """Takes float loc [B, n] and scale_tril [B, n (n + 1) / 2]; raw actions float [B, n]."""
         return tfd.MultivariateNormalTriL(loc, self._tril(scale_tril, loc.shape[-1]))
 
     @staticmethod
     def _tril(raw: Tensor, n: int) -> Tensor:
-        """L [B, n, n], its rows from raw, its diagonal softplus and so the identity at raw 0."""
+        """Returns L [B, n, n]: rows from raw, softplus on the diagonal, the identity at raw 0."""
         rows, columns = np.tril_indices(n)
         index = np.zeros((n, n), np.int32)
         index[rows, columns] = np.arange(len(rows))
         square = tf.gather(raw, index, axis=-1)
-        floor = 1e-3  # keeps the density finite: it goes with the inverse of L
+        floor = 1e-3  # keeps the density, which depends on the inverse of L, finite
         diagonal = floor + tf.nn.softplus(square + math.log(math.expm1(1.0 - floor)))
         lower = tf.where(np.tri(n, k=-1, dtype=bool), square, 0.0)
         return tf.where(np.eye(n, dtype=bool), diagonal, lower)
@@ -243,19 +241,20 @@ class FullGaussian(_Family):
 class StateDependentExploration(_Family):
     """Generalised state-dependent exploration: noise that is a function of the state for a while.
 
-    An action is loc + sum_i directions_i epsilon_i with directions_ij = feature_i sigma_ij, the
-    epsilon [F, n] of every environment held for `period` steps: smooth where the state is. Raffin
-    et al. 2020 (arXiv 2005.05719), eq. 6 to 8. Given the state alone, the action is a Gaussian of
-    variance sum_i directions_i^2; that marginal is the distribution here. Entropy and KL are exact.
+    An action is loc + sum_i directions_i epsilon_i with directions_ij = feature_i sigma_ij (Raffin
+    et al. 2020, arXiv 2005.05719, eq. 6 to 8). Each environment holds its epsilon [F, n] for
+    `period` steps, so actions are as smooth as the states. Given the state alone, the action is
+    Gaussian with variance sum_i directions_i^2; this marginal is the distribution here. Entropy and
+    KL are exact.
 
-    Only noise drawn beforehand (`noise`) is held. TFP's `sample` draws afresh from the marginal at
+    Only noise drawn in advance (`noise`) is held. TFP's `sample` draws from the marginal anew at
     every step, which is plain independent exploration.
 
     Args:
-        period: steps after which epsilon is drawn anew, at least 1; a rollout starts a new one.
+        period: number of steps for which epsilon is held, at least 1; a rollout starts a new one.
 
     Raises:
-        ValueError: a period below 1.
+        ValueError: period is below 1.
     """
 
     period: int = 4
@@ -265,13 +264,13 @@ class StateDependentExploration(_Family):
             raise ValueError(f"period must be at least 1. Received: period={self.period}")
 
     def __call__(self, loc: Tensor, directions: Tensor) -> Distribution:
-        """Of loc float [B, n] and directions float [B, F, n]; raw float [B, n]."""
+        """Takes loc, float [B, n], and directions, float [B, F, n]; raw actions float [B, n]."""
         variance = tf.reduce_sum(directions**2, -2)
         # 1e-6 as in Stable-Baselines3: the density stays finite where all features are 0.
         return tfd.MultivariateNormalDiag(loc, tf.sqrt(variance + 1e-6))
 
     def noise(self) -> Noise:
-        """Standard normal [steps, B, F, n], repeated over each period."""
+        """Standard normal noise, float32 [steps, B, F, n], constant within each period."""
 
         def draw(generator, steps, parameters):
             draws = -(-steps // self.period)
@@ -289,25 +288,25 @@ class StateDependentExploration(_Family):
 class Joint:
     """Independent parts by path: the distribution of a composite space.
 
-    Samples, modes and the argument of `log_prob` are {path: raw action}; log-probability, entropy
-    and KL are float [B], sums over the parts, and as exact as these.
+    Samples, modes and the argument of `log_prob` are {path: raw action}. Log-probability, entropy
+    and KL, float [B], are sums over the parts, and as exact as theirs.
 
     Args:
-        families: the family of each leaf by path.
+        families: family of each leaf, by path.
     """
 
     families: dict[str, DistributionFamily]
 
     def __call__(self, **parameters: dict[str, Tensor]) -> Distribution:
-        """Of {path: {name: parameter [B, ...]}}; raw actions {path: [B, ...]}."""
+        """Takes {path: {name: parameter [B, ...]}}; raw actions are {path: [B, ...]}."""
         return Product({path: family(**parameters[path]) for path, family in self._sorted()})
 
     def _sorted(self):
-        """The parts in an order that survives saving: it decides who gets which random numbers."""
+        """Returns the parts in an order that survives saving: it decides which noise each gets."""
         return sorted(self.families.items())
 
     def noise(self) -> Noise | None:
-        """The parts' noise by path; None if a part has none."""
+        """Returns the parts' noise by path; None if a part has none."""
         parts = {}
         for path, family in self._sorted():
             part = noise_of(family)
@@ -324,17 +323,17 @@ class Joint:
         return Noise(draw, from_noise)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, serialised."""
+        """Returns the constructor's arguments, serialised."""
         return {"families": {k: serialize_family(v) for k, v in self.families.items()}}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Joint:
-        """The inverse of `get_config`."""
+        """Creates an instance from the result of `get_config`."""
         return cls({k: deserialize_family(v) for k, v in config["families"].items()})
 
 
 def serialize_family(family: DistributionFamily) -> dict[str, Any]:
-    """A family as a config for JSON: a class of TFP by its name, any other as Keras does it."""
+    """Serialises a family for JSON: a class of TFP by its name, any other as Keras does."""
     name = getattr(family, "__name__", "")
     if getattr(tfd, name, None) is family:
         return {"tfp": name}
@@ -342,7 +341,7 @@ def serialize_family(family: DistributionFamily) -> dict[str, Any]:
 
 
 def deserialize_family(config: dict[str, Any], custom_objects: Any = None) -> DistributionFamily:
-    """The inverse of `serialize_family`."""
+    """Undoes `serialize_family`."""
     if "tfp" in config:
         return getattr(tfd, config["tfp"])
     return keras.saving.deserialize_keras_object(config, custom_objects=custom_objects)

@@ -1,4 +1,4 @@
-"""From raw actions, the distribution's own samples, to what `env.step` takes.
+"""Maps from raw actions, the distribution's own samples, to what `env.step` takes.
 
 Log-probabilities, ratios and KL divergences are those of raw actions: the maps are fixed, so PPO's
 ratio and KL do not change under them, and no squashed action ever has to be inverted.
@@ -17,20 +17,20 @@ import tensorflow as tf
 
 from ppo_tf.types import Nest, Tensor
 
-NEAR_BOUND = 0.01  # of a Box' range: where an action counts as saturated
+NEAR_BOUND = 0.01  # of a Box's range: this close to a bound, an action counts as saturated
 
 
 @keras.saving.register_keras_serializable("ppo_tf")
 @dataclass(frozen=True)
 class DiscreteAction:
-    """Categories 0..n-1 to the environment's integers start..start+n-1, one or an array of them.
+    """Maps categories 0..n-1 to the environment's integers start..start+n-1, element by element.
 
     For `Discrete`, `MultiDiscrete` and `MultiBinary`.
 
     Args:
-        start: the space's first action; one for all elements, or nested as the array.
-        dtype: of the environment's action, an integer.
-        shape: of one action; () for one number.
+        start: the space's first action; one number for all elements, or nested like the array.
+        dtype: integer dtype of the environment's action.
+        shape: shape of one action; () for a single number.
     """
 
     start: Any = 0
@@ -38,13 +38,13 @@ class DiscreteAction:
     shape: tuple[int, ...] = ()
 
     def __post_init__(self):
-        # Python's own numbers and tuples: comparable, and the same after a round trip by JSON.
+        # Plain Python numbers and tuples: comparable, and unchanged by a round trip through JSON.
         object.__setattr__(self, "start", _tuples(np.asarray(self.start).tolist()))
         object.__setattr__(self, "shape", tuple(self.shape))
 
     @classmethod
     def from_space(cls, space: gymnasium.Space) -> DiscreteAction:
-        """The map into a Discrete, MultiDiscrete or MultiBinary space."""
+        """Creates the map into a Discrete, MultiDiscrete or MultiBinary space."""
         return cls(getattr(space, "start", 0), np.dtype(space.dtype).name, space.shape or ())
 
     def __call__(self, raw: Tensor) -> Tensor:
@@ -54,24 +54,24 @@ class DiscreteAction:
         return tf.cast(tf.cast(raw, tf.int64) + tf.constant(self.start, tf.int64), self.dtype)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         start = np.asarray(self.start).tolist()
         return {"start": start, "dtype": self.dtype, "shape": list(self.shape)}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> DiscreteAction:
-        """The inverse of `get_config`."""
+        """Creates an instance from the result of `get_config`."""
         return cls(**config)
 
 
 class _BoxAction:
-    """What the maps into a Box share: its bounds, shape and dtype, element by element."""
+    """Base of the maps into a Box: its bounds by element, its shape and dtype."""
 
     def __init__(self, low, high, shape, dtype="float32"):
         self.shape, self.dtype = tuple(shape), dtype
         self.low = np.broadcast_to(np.asarray(low, np.float64), self.shape)
         self.high = np.broadcast_to(np.asarray(high, np.float64), self.shape)
-        # Some environments write "no bound" as the largest float; its width overflows.
+        # Some environments write "no bound" as the largest float; the width would overflow.
         self.has_low = self.low > -1e30
         self.has_high = self.high < 1e30
         self.two_sided = self.has_low & self.has_high
@@ -81,13 +81,15 @@ class _BoxAction:
 
     @classmethod
     def from_space(cls, space: gymnasium.spaces.Box):
-        """The map into this Box."""
+        """Creates the map into this Box."""
         return cls(space.low, space.high, space.shape, str(space.dtype))
 
     def raw_limits(self) -> tuple[np.ndarray, np.ndarray]:
-        """(low, high), float [n] each: at or beyond these raw values an action lies within 1% of
-        the range from a bound, or on the bound of an element with only one; infinite where there
-        is no such value."""
+        """Returns (low, high), float [n] each: the raw values at which actions saturate.
+
+        At or beyond them, an action is within 1% of the range of a bound, or on the bound of an
+        element that has only one. Infinite where there is no such value.
+        """
         low, high = self._raw_limits()
         return low.ravel(), high.ravel()
 
@@ -98,14 +100,14 @@ class _BoxAction:
         return tf.reshape(raw, [-1, *self.shape])
 
     def _bounded(self, action: Tensor) -> Tensor:
-        """Casts and clips: rounding may not carry an action past a bound."""
+        """Casts and clips: rounding must not carry an action past a bound."""
         info = np.finfo(self.dtype)
         low = np.maximum(self.low, info.min).astype(self.dtype)
         high = np.minimum(self.high, info.max).astype(self.dtype)
         return tf.clip_by_value(tf.cast(action, self.dtype), low, high)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {
             "low": self.low.tolist(),
             "high": self.high.tolist(),
@@ -115,21 +117,21 @@ class _BoxAction:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]):
-        """The inverse of `get_config`."""
+        """Creates an instance from the result of `get_config`."""
         return cls(**config)
 
 
 @keras.saving.register_keras_serializable("ppo_tf")
 class ClipAction(_BoxAction):
-    """Raw [-1, 1] to [low, high] by rescaling, everything outside clipped to the bounds.
+    """Rescales raw [-1, 1] to [low, high], and clips everything outside to the bounds.
 
-    Where an element of the Box has no bound on one or both sides, the raw value is the action,
-    clipped to the bound there is.
+    Where an element of the Box lacks a bound on one or both sides, the raw value is the action,
+    clipped to the other bound if there is one.
 
     Args:
         low, high: bounds, broadcast to shape; infinite where there is none.
-        shape: of one action.
-        dtype: of the environment's action, a float.
+        shape: shape of one action.
+        dtype: float dtype of the environment's action.
     """
 
     def __call__(self, raw: Tensor) -> Tensor:
@@ -149,12 +151,12 @@ class ClipAction(_BoxAction):
 
 @keras.saving.register_keras_serializable("ppo_tf")
 class TanhAction(_BoxAction):
-    """Raw reals to (low, high) by tanh; by softplus where only one side is bounded.
+    """Squashes raw reals to (low, high) by tanh, or by softplus where only one side is bounded.
 
     Args:
         low, high: bounds, broadcast to shape; infinite where there is none.
-        shape: of one action.
-        dtype: of the environment's action, a float.
+        shape: shape of one action.
+        dtype: float dtype of the environment's action.
     """
 
     def __call__(self, raw: Tensor) -> Tensor:
@@ -171,22 +173,22 @@ class TanhAction(_BoxAction):
         return self._bounded(tf.where(self.two_sided, squashed, one_sided))
 
     def _raw_limits(self) -> tuple[np.ndarray, np.ndarray]:
-        # Softplus comes near its one bound as slowly as it leaves it: nothing is cut off there.
+        # Softplus approaches its one bound gradually: no raw value counts as saturated.
         limit = np.where(self.two_sided, np.arctanh(1.0 - 2.0 * NEAR_BOUND), np.inf)
         return -limit, limit
 
 
 @keras.saving.register_keras_serializable("ppo_tf")
 class UnitAction(_BoxAction):
-    """Raw [0, 1] to [low, high] by rescaling, for distributions over the unit interval.
+    """Rescales raw [0, 1] to [low, high], for distributions over the unit interval.
 
     Args:
         low, high: finite bounds, broadcast to shape.
-        shape: of one action.
-        dtype: of the environment's action, a float.
+        shape: shape of one action.
+        dtype: float dtype of the environment's action.
 
     Raises:
-        ValueError: an element that is not bounded on both sides.
+        ValueError: an element is not bounded on both sides.
     """
 
     def __init__(self, low, high, shape, dtype="float32"):
@@ -206,10 +208,10 @@ class UnitAction(_BoxAction):
 @keras.saving.register_keras_serializable("ppo_tf")
 @dataclass(frozen=True)
 class JointAction:
-    """The maps of a composite space's leaves, side by side.
+    """Applies the action map of each leaf of a composite space.
 
     Args:
-        maps: the action map of each leaf by path.
+        maps: action map of each leaf, by path.
     """
 
     maps: dict[str, Callable[[Tensor], Tensor]]
@@ -219,13 +221,13 @@ class JointAction:
         return {path: action_map(raw[path]) for path, action_map in self.maps.items()}
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, serialised."""
+        """Returns the constructor's arguments, serialised."""
         serialize = keras.saving.serialize_keras_object
         return {"maps": {path: serialize(action_map) for path, action_map in self.maps.items()}}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> JointAction:
-        """The inverse of `get_config`."""
+        """Creates an instance from the result of `get_config`."""
         deserialize = keras.saving.deserialize_keras_object
         return cls({path: deserialize(value) for path, value in config["maps"].items()})
 

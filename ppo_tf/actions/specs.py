@@ -1,7 +1,7 @@
-"""From an action space to a distribution, the parameters a network must give it, and the way back.
+"""For an action space: its distribution, the parameters a network must supply, and the action map.
 
-The agent lives in raw actions, the distribution's own samples; an action map turns them into what
-`env.step` takes.
+The agent works with raw actions, the distribution's own samples; the action map turns them into
+what `env.step` takes.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ Continuous = Literal[
 
 @dataclass(frozen=True)
 class ActionSpec:
-    """What it takes to act in a space.
+    """How to act in a space.
 
     Attributes:
         family: callable from the distribution's parameters, by name, to the distribution.
-        parameters: size of each parameter's last axis, {name: size}; of a Dict or Tuple
+        parameters: size of each parameter's last axis, {name: size}; for a Dict or Tuple
             {path: {name: size}} with the paths of `spaces.leaves`.
-        action_map: callable from raw actions [B, ...], or {path: [B, ...]}, to what `env.step`
-            takes; of a Dict or Tuple still {path: action}, which `spaces.unflatten` nests.
+        action_map: callable from raw actions [B, ...] to what `env.step` takes; for a Dict or Tuple
+            from {path: [B, ...]} to {path: action}, which `spaces.unflatten` nests.
     """
 
     family: DistributionFamily
@@ -63,28 +63,28 @@ def action_spec(
     | space | distribution | parameters |
     |---|---|---|
     | Discrete(n) | Categorical | logits [n] |
-    | MultiDiscrete(sizes) | a categorical each | logits [sum of sizes] |
-    | MultiBinary(n) | a Bernoulli each | logits [n] |
-    | Box of n floats | as `continuous` says | below |
-    | Dict, Tuple | the leaves', independent | by path |
+    | MultiDiscrete(sizes) | independent categoricals | logits [sum of sizes] |
+    | MultiBinary(n) | independent Bernoullis | logits [n] |
+    | Box of n floats | chosen by `continuous` | see below |
+    | Dict, Tuple | those of the leaves, independent | by path |
 
-    | continuous | distribution of raw actions | parameters | into the Box by |
+    | continuous | distribution of raw actions | parameters | mapped into the Box by |
     |---|---|---|---|
     | clipped_gaussian | Gaussian | loc, scale_diag [n] | clipping |
     | tanh_gaussian | Gaussian, entropy of its tanh | loc, scale_diag [n] | tanh |
     | beta | Betas on (0, 1) | concentration1, concentration0 [n] | rescaling |
     | truncated_gaussian | truncated Gaussians on [-1, 1] | loc, scale_diag [n] | rescaling |
     | full_covariance | Gaussian | loc [n], scale_tril [n (n + 1) / 2] | clipping |
-    | gsde | Gaussian, noise held over steps | loc [n], directions [F, n] | clipping |
+    | gsde | Gaussian, noise held for several steps | loc [n], directions [F, n] | clipping |
 
     Args:
-        space: of one action.
+        space: action space of a single environment.
         continuous: the distribution for every Box in the space. "beta" and "truncated_gaussian"
             need Boxes with finite bounds.
-        sde_period: steps for which "gsde" holds its noise, at least 1.
+        sde_period: number of steps for which "gsde" holds its noise, at least 1.
 
     Raises:
-        ValueError: another space, or a value of an option that is unknown or does not suit it.
+        ValueError: the space is not supported, or an option is unknown or does not fit the space.
     """
     if continuous not in get_args(Continuous):
         raise ValueError(
@@ -97,7 +97,7 @@ def action_spec(
         return _leaf_spec(space, "", continuous, sde_period)
     leaves: Any = spaces.leaves(space)
     if not leaves:
-        raise ValueError(f"The action space must have a leaf. Received: {space}")
+        raise ValueError(f"The action space must have at least one leaf. Received: {space}")
     specs = {
         path: _leaf_spec(leaf, f" at {path!r}", continuous, sde_period)
         for path, leaf in leaves.items()
@@ -127,7 +127,7 @@ def _leaf_spec(
     raise ValueError(
         f"The action space{where} must be Discrete, MultiDiscrete, MultiBinary, a Box of floats, "
         "or a Dict or Tuple of these. "
-        f"Received: {space}; for others, give Policy your own distribution and action map"
+        f"Received: {space}; for other spaces, give Policy a custom distribution and action map"
     )
 
 
@@ -139,7 +139,7 @@ def _box_spec(
     if continuous in ("beta", "truncated_gaussian") and not clip.two_sided.all():
         raise ValueError(
             f"continuous={continuous!r} needs a Box with finite bounds; "
-            "the Gaussians serve any. "
+            "the Gaussians accept any Box. "
             f"Received: the action space{where} {space}"
         )
     if continuous == "beta":

@@ -1,4 +1,4 @@
-"""Vectors of environments by id, on every back end, with one stream of randomness each.
+"""Vector environments by id, on every back end, with a random stream for each environment.
 
-Who steps them and keeps the transitions is in `collecting`.
+The code that steps them and keeps the transitions is in `collecting`.
 """

@@ -1,12 +1,13 @@
-"""Atari games by the Arcade Learning Environment's own vector class, with its preprocessing.
+"""Atari games in the Arcade Learning Environment's own vector class, with its preprocessing.
 
-What the agent sees is Machado et al. 2018's (arXiv 1709.06009) and Mnih et al. 2015's: every action
-is held for 4 frames, of the last two the brighter pixels are taken, grey, 84 x 84, the last 4 such
-images stacked; a game starts with 1 to 30 frames of no action, and with the fire button where the
-game has one. It equals Gymnasium's AtariPreprocessing and FrameStackObservation pixel by pixel.
+The agent sees what it does in Machado et al. 2018 (arXiv 1709.06009) and Mnih et al. 2015: every
+action is held for 4 frames; the brighter pixels of the last two become a grey image of 84 x 84; the
+last 4 images are stacked. A game starts with 1 to 30 frames without action, and with the fire
+button if the game has one. This equals Gymnasium's AtariPreprocessing and FrameStackObservation
+pixel by pixel.
 
-Ids say how sticky the actions are: "ALE/Breakout-v5" repeats the previous action with probability
-0.25 (Machado et al.), "BreakoutNoFrameskip-v4" never does, as in the papers of DQN and PPO.
+The id sets how sticky actions are: "ALE/Breakout-v5" repeats the previous action with probability
+0.25 (Machado et al.), "BreakoutNoFrameskip-v4" never does, as in the DQN and PPO papers.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _RENDER_SCALE = 2  # pixels of a rendered image per pixel of the screen, each wa
 def is_atari(spec: EnvSpec) -> bool:
     """Whether `AtariEnvs` makes the environment: ids ALE/Game-v5 and GameNoFrameskip-v4.
 
-    The other ids of the ALE skip a random number of frames; they stay as they are.
+    The ALE's other ids skip a random number of frames; they are made as Gymnasium makes them.
     """
     from_ale = str(spec.entry_point).startswith("ale_py.")
     return from_ale and isinstance(spec.kwargs.get("frameskip"), int)
@@ -39,19 +40,19 @@ class AtariEnvs(gymnasium.vector.VectorEnv):
     """Games side by side, stepped by threads. Observations: uint8 [B, 4, 84, 84], 0 to 255.
 
     Args:
-        spec: of the game, see `is_atari`.
-        num_envs: games side by side.
-        training: whether a lost life counts as termination while the game goes on (Mnih et al.
-            2015), and each reward is clipped to -1, 0 or 1, so that games have one scale. Without,
-            episodes are whole games and rewards are the game's own: what scores are reported of.
+        spec: spec of the game, see `is_atari`.
+        num_envs: number of games side by side.
+        training: whether a lost life counts as termination, though the game continues (Mnih et al.
+            2015), and each reward is clipped to -1, 0 or 1, so that all games have the same scale.
+            Otherwise episodes are whole games with the game's own rewards, as in reported scores.
         autoreset_mode: SAME_STEP or DISABLED.
-        render_mode: None, or "rgb_array": `render` gives the screen in colour. It is of the same
-            games played a second time, with the same seeds and actions.
-        kwargs: of ale_py.vector_env.AtariVectorEnv, in place of the id's and the above; for
-            instance repeat_action_probability, noop_max, full_action_space.
+        render_mode: None, or "rgb_array", with which `render` returns the screen in colour. It
+            comes from the same games played a second time, with the same seeds and actions.
+        kwargs: arguments of ale_py.vector_env.AtariVectorEnv, which override the id's and those
+            above; for instance repeat_action_probability, noop_max, full_action_space.
 
     Raises:
-        ValueError: an auto-reset or render mode that is not there.
+        ValueError: the auto-reset or render mode is not supported.
     """
 
     def __init__(
@@ -76,8 +77,8 @@ class AtariEnvs(gymnasium.vector.VectorEnv):
                 f"render_mode must be None or 'rgb_array'. Received: render_mode={render_mode!r}"
             )
         settings = {"reward_clipping": training, **spec.kwargs, "frameskip": 4, **kwargs}
-        # Its mode NEXT_STEP leaves a game that is over alone until the next step, time enough to
-        # reset it here. In its SAME_STEP the final observation of a life is not the one seen last.
+        # The class's mode NEXT_STEP leaves a finished game alone until the next step, so it can be
+        # reset here. In its SAME_STEP, the final observation of a life is not the one seen last.
         settings |= {"num_envs": num_envs, "autoreset_mode": AutoresetMode.NEXT_STEP}
         self._games = AtariVectorEnv(**settings)
         self._shown = None if render_mode is None else AtariVectorEnv(**settings | _SCREEN)
@@ -91,11 +92,11 @@ class AtariEnvs(gymnasium.vector.VectorEnv):
         self.metadata = {
             "autoreset_mode": autoreset_mode,
             "render_modes": ["rgb_array"],
-            "render_fps": 15,  # 60 frames per second, every fourth of which is seen
+            "render_fps": 15,  # 60 frames per second, of which the agent sees every fourth
         }
         self._training = training
         self._resets = autoreset_mode is AutoresetMode.SAME_STEP
-        self._over = np.ones(num_envs, bool)  # the game, not only a life
+        self._over = np.ones(num_envs, bool)  # the game is over, not just a life
         self._lives = np.zeros(num_envs, np.int32)
         self._screens: np.ndarray = np.zeros((num_envs, 4, 84, 84), np.uint8)
         self._pictures: np.ndarray = np.zeros((num_envs, 1, 210, 160, 3), np.uint8)
@@ -107,11 +108,11 @@ class AtariEnvs(gymnasium.vector.VectorEnv):
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Starts new episodes. After a lost life that is the same game going on, unless seeded.
+        """Starts new episodes; with a mask, a game that only lost a life continues unless seeded.
 
         Args:
-            seed: of all games, or one per game (None: the game keeps its stream).
-            options: {"reset_mask": bool [B]} resets some games only.
+            seed: seed for all games, or one per game (None: the game keeps its random stream).
+            options: {"reset_mask": bool [B]} resets only these games.
         """
         mask = (options or {}).get("reset_mask")
         chosen = np.ones(self.num_envs, bool) if mask is None else mask
@@ -129,7 +130,7 @@ class AtariEnvs(gymnasium.vector.VectorEnv):
         return self._screens, self._info
 
     def step(self, actions: np.ndarray):
-        """As Gymnasium's; the info has "lives" and the frames played of the game, both int [B]."""
+        """Steps all games as in Gymnasium; info has "lives" and the frames played, int [B] each."""
         actions = np.asarray(actions)
         if actions.dtype.kind == "i":
             actions = actions.astype(np.int32, copy=False)
@@ -147,7 +148,7 @@ class AtariEnvs(gymnasium.vector.VectorEnv):
         return observations, rewards.astype(np.float64), terminated, truncated, info
 
     def render(self) -> tuple[np.ndarray, ...] | None:
-        """Images uint8 [420, 320, 3], one per game; None without render_mode."""
+        """Returns images, uint8 [420, 320, 3], one per game; None without render_mode."""
         if self._shown is None:
             return None
         large = self._pictures[:, -1].repeat(_RENDER_SCALE, axis=1).repeat(_RENDER_SCALE, axis=2)

@@ -1,4 +1,4 @@
-"""Vector environments by id, with errors that say what to do."""
+"""Making vector environments by id, with errors that suggest a remedy."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from ppo_tf.support.extras import extra_of_entry_point, is_atari_id, needs
 
 BACKENDS = ("auto", "sync", "async", "vector", "envpool")
 
-# From so many environments on a batch at once is faster than one after the other; measured on 2
-# cores, see BUILD_NOTES.md. MuJoCo's steps are long enough to fill EnvPool's threads with fewer.
+# The least numbers of environments with which a batch at once is faster than stepping in turn,
+# measured on 2 cores, see BUILD_NOTES.md. MuJoCo's long steps fill EnvPool's threads with fewer.
 _VECTOR_FROM, _ENVPOOL_FROM, _ENVPOOL_FROM_MUJOCO = 4, 8, 4
 
 
@@ -40,28 +40,28 @@ def make_envs(
     """Makes a vector of environments and seeds it, so that `reset()` starts a reproducible run.
 
     Args:
-        env_id: of Gymnasium's registry; "module:Name-v0" imports the module first. Atari games
+        env_id: id in Gymnasium's registry; "module:Name-v0" imports the module first. Atari games
             (ALE/Pong-v5, PongNoFrameskip-v4) come with their usual preprocessing, see `atari`.
-        num_envs: environments side by side.
-        seed: of the environments, each of which gets its own stream.
-        backend: "sync" steps them in turn, "async" each in a process of its own, "vector" is the
-            environment's own vector class, "envpool" is EnvPool's C++ version of it; "auto" takes
-            the fastest that is there, see `choose_backend`. Atari games always have the ALE's own
-            vector class.
-        autoreset_mode: how "sync", "async" and Atari games start the next episode; see
+        num_envs: number of environments side by side.
+        seed: seed from which each environment gets its own random stream.
+        backend: "sync" steps the environments in turn, "async" each in its own process, "vector" is
+            the environment's own vector class, "envpool" is EnvPool's C++ version of it; "auto"
+            takes the fastest one available, see `choose_backend`. Atari games always use the ALE's
+            own vector class.
+        autoreset_mode: how "sync", "async" and Atari games start the next episode, see
             gymnasium.vector.
         action_mask: whether info["action_mask"] becomes part of the observation, see
-            `mask_observation`; "auto": if an environment made and reset to see has it. Needs "sync"
-            or "async".
+            `mask_observation`; "auto": if a trial environment has it after a reset. Needs "sync" or
+            "async".
         training: whether an Atari game's episodes end with a life and its rewards are clipped,
-            which helps learning; else they are whole games and scores. Other environments have no
-            such difference.
-        context: how "async" starts processes, a start method of multiprocessing; None: its default.
-        kwargs: of the environment, for instance render_mode.
+            which helps learning; otherwise episodes are whole games with their own scores. Has no
+            effect on other environments.
+        context: multiprocessing start method of "async"; None: the platform's default.
+        kwargs: arguments of the environment, for instance render_mode.
 
     Raises:
-        ValueError: an argument out of range, an unknown environment (near names are suggested),
-            action_mask=True for a back end or an action space without masks.
+        ValueError: an argument is out of range, the environment is unknown (similar ids are
+            suggested), or action_mask=True with a back end or an action space without masks.
         ImportError: a package that the environment needs is not installed.
     """
     if num_envs < 1:
@@ -74,17 +74,20 @@ def make_envs(
         backend, _ = choose_backend(env_id, num_envs, action_mask=action_mask, **kwargs)
     if action_mask is True and (is_atari(spec) or backend not in ("sync", "async")):
         raise ValueError(
-            "action_mask=True needs environments one by one, of backend 'sync' or 'async'. "
+            "action_mask=True needs backend='sync' or backend='async'. "
             f"Received: env={env_id!r}, backend={backend!r}"
         )
     if is_atari(spec) and backend not in ("sync", "vector"):
-        raise ValueError(f"Atari games have the backend 'vector' only. Received: {backend!r}")
+        raise ValueError(f"Atari games need backend='vector'. Received: backend={backend!r}")
     if backend == "envpool":
         if kwargs:
             raise ValueError(f"backend='envpool' takes no further arguments. Received: {kwargs}")
         return EnvPoolEnvs(spec.id, num_envs, env_seeds)
     if backend == "vector" and not is_atari(spec) and spec.vector_entry_point is None:
-        raise ValueError(f"backend='vector' needs a vector class of {env_id}, which has none.")
+        raise ValueError(
+            "backend='vector' needs an environment with its own vector class. "
+            f"Received: env={env_id!r}"
+        )
     try:
         if is_atari(spec):
             envs: gymnasium.vector.VectorEnv = AtariEnvs(
@@ -93,7 +96,7 @@ def make_envs(
         elif backend == "vector":
             envs = gymnasium.make_vec(spec, num_envs, "vector_entry_point", **kwargs)
         else:
-            masked = _look(spec, kwargs)[0] if action_mask == "auto" else action_mask
+            masked = _probe(spec, kwargs)[0] if action_mask == "auto" else action_mask
             wrappers = [MaskObservation] if masked else []
             modes: dict[str, Any] = {"autoreset_mode": autoreset_mode}
             if backend == "async":
@@ -112,15 +115,16 @@ def choose_backend(
     action_mask: bool | Literal["auto"] = "auto",
     **kwargs: Any,
 ) -> tuple[str, str]:
-    """What `make_envs` takes for backend="auto", and why.
+    """Returns the back end that `make_envs` takes for backend="auto", and why.
 
-    "sync" for environments with action masks, whose info no other passes on in order. Else the
-    environment's own vector class, which computes all at once; else EnvPool, where it is installed
-    and has the environment; each from as many environments on as make it pay; else "sync".
-    The rule is fixed, not timed: a run must not depend on how busy the machine was.
+    "sync" for environments with action masks, whose info the faster back ends do not pass on.
+    Otherwise the environment's own vector class, which computes all environments at once; otherwise
+    EnvPool, if it is installed and has the environment; both only with enough environments to pay
+    off; otherwise "sync". The rule is fixed, not timed: a run must not depend on how busy the
+    machine was.
 
     Args:
-        env_id, num_envs, action_mask, kwargs: as `make_envs` takes them.
+        env_id, num_envs, action_mask, kwargs: see `make_envs`.
 
     Returns:
         (backend, reason).
@@ -129,16 +133,16 @@ def choose_backend(
     if is_atari(spec):
         return "vector", "Atari games have the ALE's own vector class"
     try:
-        tells_masks, plain = (True, False) if action_mask is True else _look(spec, kwargs)
+        provides_masks, plain = (True, False) if action_mask is True else _probe(spec, kwargs)
     except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
         raise ImportError(_missing_package(env_id, spec, kwargs, error)) from error
-    if tells_masks and action_mask is not False:
+    if provides_masks and action_mask is not False:
         return "sync", f"vector classes and EnvPool do not carry info[{MASK_KEY!r}]"
     if kwargs:
-        return "sync", "the environment gets arguments of its own"
+        return "sync", "the environment takes extra arguments"
     if spec.vector_entry_point is not None:
         if num_envs >= _VECTOR_FROM:
-            return "vector", "the environment has a vector class of its own"
+            return "vector", "the environment has its own vector class"
         return "sync", f"its vector class gains nothing below {_VECTOR_FROM} environments"
     if importlib.util.find_spec("envpool") is None:
         return "sync", "EnvPool is not installed"
@@ -150,7 +154,7 @@ def choose_backend(
     if spec.id not in envpool.list_all_envs():
         return "sync", "EnvPool does not have the environment"
     if not plain:
-        return "sync", "EnvPool has other spaces than Gymnasium's Dict or Tuple"
+        return "sync", "EnvPool does not keep Gymnasium's Dict and Tuple spaces"
     return "envpool", "EnvPool has the environment"
 
 
@@ -163,7 +167,7 @@ def reset(
 
     Args:
         envs: the environments.
-        seeds: one per environment. A vector class with one random stream for all takes the first.
+        seeds: one per environment; a vector class with a single random stream takes the first.
         mask: bool [B], which environments to reset, in auto-reset mode DISABLED; None: all.
     """
     one_each = isinstance(
@@ -176,9 +180,10 @@ def reset(
 
 
 def environment_seeds(seed: int, count: int, *path: int | str) -> list[int]:
-    """Seeds for `reset`, from a run's: near seeds share none, unlike seed, seed + 1, ...
+    """Derives the seeds for `reset`, one per environment, from a run's seed.
 
-    The path says what they are for, as in `seeds.derive_words`.
+    Nearby run seeds share none of them, unlike with seed, seed + 1, ... The path is their purpose,
+    as in `seeds.derive_words`.
     """
     return seeds.derive_words(count, seed, *(path or ("environments",))).tolist()
 
@@ -196,12 +201,12 @@ def _find_spec(env_id: str) -> gymnasium.envs.registration.EnvSpec:
             raise ImportError(needs(env_id, "atari")) from error
         raise ImportError(f"The module of env={env_id!r} cannot be imported: {error}") from error
     except gymnasium.error.Error as error:
-        near = _near_names(name)
-        hint = f"; near names: {', '.join(near)}" if near else ""
+        similar = _similar_ids(name)
+        hint = f"; similar ids: {', '.join(similar)}" if similar else ""
         raise ValueError(f"Unknown environment. Received: env={env_id!r}{hint}") from error
 
 
-def _near_names(env_id: str) -> list[str]:
+def _similar_ids(env_id: str) -> list[str]:
     known = {name.lower(): name for name in gymnasium.registry}
     return [known[n] for n in difflib.get_close_matches(env_id.lower(), known, n=3, cutoff=0.6)]
 
@@ -215,8 +220,8 @@ def _missing_package(env_id, spec, kwargs, error) -> str:
     return f"{env_id} needs a package that is not installed: {error}"
 
 
-def _look(spec: gymnasium.envs.registration.EnvSpec, kwargs: dict[str, Any]) -> tuple[bool, bool]:
-    """Whether an environment tells masks, and whether its spaces are plain, by making one."""
+def _probe(spec: gymnasium.envs.registration.EnvSpec, kwargs: dict[str, Any]) -> tuple[bool, bool]:
+    """Returns whether a trial environment provides masks, and whether its spaces are plain."""
     if spec.entry_point is None:
         return False, False
     quiet = {name: value for name, value in kwargs.items() if name != "render_mode"}  # no window

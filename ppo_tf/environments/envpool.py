@@ -18,17 +18,17 @@ from ppo_tf.support.extras import needs
 class EnvPoolEnvs(gymnasium.vector.VectorEnv):
     """A pool of EnvPool's C++ environments (auto-reset mode NEXT_STEP).
 
-    EnvPool declares some spaces with other bounds and types than Gymnasium; here they are those of
-    Gymnasium's environment, and observations and actions are cast to them.
+    EnvPool declares some spaces with other bounds and dtypes than Gymnasium does; this class
+    declares Gymnasium's, and casts observations and actions.
 
     Args:
-        env_id: of the environment, the same in EnvPool and Gymnasium.
-        num_envs: environments side by side.
+        env_id: id of the environment, the same in EnvPool and Gymnasium.
+        num_envs: number of environments side by side.
         seeds: one per environment.
 
     Raises:
         ImportError: EnvPool is not installed.
-        ValueError: EnvPool does not have the environment, or another version of it.
+        ValueError: EnvPool does not have the environment, or not its Dict or Tuple spaces.
     """
 
     def __init__(self, env_id: str, num_envs: int, seeds: Sequence[int]):
@@ -42,7 +42,7 @@ class EnvPoolEnvs(gymnasium.vector.VectorEnv):
         reference.close()
         if not has_plain_spaces(reference):
             raise ValueError(
-                f"EnvPool has other spaces than Gymnasium's Dict or Tuple. Received: env={env_id!r}"
+                f"EnvPool does not keep Gymnasium's Dict and Tuple spaces. Received: env={env_id!r}"
             )
         self._env_id = env_id
         self._pool = self._make_pool(num_envs, seeds)
@@ -58,7 +58,7 @@ class EnvPoolEnvs(gymnasium.vector.VectorEnv):
     def _make_pool(self, num_envs: int, seeds: Sequence[int]):
         import envpool
 
-        with warnings.catch_warnings():  # about the bounds of spaces that are not used
+        with warnings.catch_warnings():  # about bounds of EnvPool's spaces, which are not used
             warnings.simplefilter("ignore")
             pool = envpool.make(
                 self._env_id, env_type="gymnasium", num_envs=num_envs, env_seed=list(seeds)
@@ -69,7 +69,7 @@ class EnvPoolEnvs(gymnasium.vector.VectorEnv):
     def reset(
         self, *, seed: int | Sequence[int] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Starts new episodes in all environments; new seeds (one each) need a new pool."""
+        """Starts new episodes in all environments; new seeds (one each) make a new pool."""
         if seed is not None:
             self._pool.close()
             seeds = range(seed, seed + self.num_envs) if isinstance(seed, int) else seed
@@ -78,15 +78,15 @@ class EnvPoolEnvs(gymnasium.vector.VectorEnv):
         return observations.astype(self._observation_dtype, copy=False), info
 
     def step(self, actions: np.ndarray):
-        """Steps all environments; as Gymnasium's, in auto-reset mode NEXT_STEP."""
+        """Steps all environments as in Gymnasium, in auto-reset mode NEXT_STEP."""
         observations, *rest = self._pool.step(actions.astype(self._action_dtype, copy=False))
         return observations.astype(self._observation_dtype, copy=False), *rest
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Ends EnvPool's threads."""
+        """Stops EnvPool's threads."""
         self._pool.close()
 
 
 def has_plain_spaces(env: gymnasium.Env) -> bool:
-    """Whether neither space of Gymnasium's environment is a Dict or Tuple."""
+    """Whether neither space of an environment is a Dict or Tuple."""
     return not (is_composite(env.observation_space) or is_composite(env.action_space))

@@ -1,17 +1,17 @@
-"""Invalid-action masks that an environment tells in its info, made a part of what it observes.
+"""Moving invalid-action masks from an environment's info into its observations.
 
-Gymnasium's own environments (Taxi) and many others say in `info["action_mask"]` which actions can
-be taken now. A policy acts on observations, a trajectory keeps observations: so the mask belongs
-there. `MaskObservation` puts it under the key "action_mask" of a `Dict`; which form a mask has is
-said by the action space:
+Gymnasium's own environments (Taxi) and many others report in `info["action_mask"]` which actions
+are valid now. Policies act on observations and trajectories keep them, so the mask belongs there.
+`MaskObservation` puts it under the key "action_mask" of a `Dict`. Its form depends on the action
+space:
 
 - Discrete(n): a mask [n]; MultiBinary(n) in the observation.
-- MultiDiscrete(nvec): [sum(nvec)], or nested tuples of an array per element, the form Gymnasium
-  samples with; MultiBinary(sum(nvec)) in the observation.
-- Dict, Tuple: nested as the space, None for a part that is free or has no choices; in the
-  observation a Dict by key or index of the parts that have choices.
+- MultiDiscrete(nvec): [sum(nvec)], or nested tuples with an array per element, the form in which
+  Gymnasium samples; MultiBinary(sum(nvec)) in the observation.
+- Dict, Tuple: nested like the space, None for a part that is unrestricted or has no choices; in the
+  observation a Dict, by key or index, of the parts that have choices.
 
-1 or True: the action can be taken.
+1 or True means that the action is valid.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ _DTYPES = ("bool", "int8", "uint8", "int32", "int64")
 class MaskObservation(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):
     """Moves `info["action_mask"]` into the observation: Dict(observation=S, action_mask=mask).
 
-    If the observation space S is a Dict already, the mask becomes one more of its keys. The info
-    stays as it is. In the final observation of an episode, on which nobody acts, a mask may leave
-    no action.
+    If the observation space S is already a Dict, the mask becomes another of its keys. The info is
+    unchanged. In the final observation of an episode, on which nobody acts, a mask may leave no
+    valid action.
 
     Args:
-        env: whose info has the mask at every reset and step.
+        env: an environment whose info has the mask at every reset and step.
 
     Raises:
-        ValueError: the action space has no choices to mask, or the observation has the key already;
-            in reset and step: a mask that is missing, of another form than the action space says,
-            or leaves no action.
+        ValueError: the action space has no choices to mask, or the observation already has the key;
+            in reset and step: the mask is missing, does not have the action space's form, or leaves
+            no valid action.
     """
 
     def __init__(self, env: gymnasium.Env):
@@ -57,16 +57,16 @@ class MaskObservation(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):
         self._is_dict = isinstance(inner, spaces.Dict)
         parts = dict(inner.spaces) if isinstance(inner, spaces.Dict) else {"observation": inner}
         if MASK_KEY in parts:
-            raise ValueError(f"The observation has the key {MASK_KEY!r} already. Received: {inner}")
+            raise ValueError(f"The observation already has the key {MASK_KEY!r}. Received: {inner}")
         self.observation_space = spaces.Dict({**parts, MASK_KEY: masks})
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
-        """As the environment's, the mask in the observation."""
+        """Resets the environment; the observation includes the mask."""
         observation, info = self.env.reset(seed=seed, options=options)
         return self._with_mask(observation, info, "reset", final=False), info
 
     def step(self, action: Any):
-        """As the environment's, the mask in the observation."""
+        """Steps the environment; the observation includes the mask."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         final = bool(terminated or truncated)
         observation = self._with_mask(observation, info, "step", final)
@@ -75,8 +75,8 @@ class MaskObservation(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):
     def _with_mask(self, observation: Any, info: dict[str, Any], method: str, final: bool) -> dict:
         if MASK_KEY not in info:
             raise ValueError(
-                f"{method}() of {self.env} gave no info[{MASK_KEY!r}], which action_mask=True asks "
-                f"for at every step. Received: info with the keys {sorted(map(str, info))}"
+                f"{method}() of {self.env} returned no info[{MASK_KEY!r}], which action_mask=True "
+                f"requires at every step. Received: info with the keys {sorted(map(str, info))}"
             )
         mask = _read(self.env.action_space, info[MASK_KEY], f"info[{MASK_KEY!r}]", final)
         parts = observation if self._is_dict else {"observation": observation}
@@ -84,10 +84,10 @@ class MaskObservation(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):
 
 
 def has_mask(env: gymnasium.Env) -> bool:
-    """Whether an environment tells masks: resets it and looks into the info."""
+    """Whether an environment provides masks: resets it and looks in the info."""
     parts = env.observation_space
     if isinstance(parts, spaces.Dict) and MASK_KEY in parts.spaces:
-        return False  # it is where it belongs
+        return False  # the observation has it already
     if mask_space(env.action_space) is None:
         return False
     _, info = env.reset(seed=0)
@@ -95,7 +95,7 @@ def has_mask(env: gymnasium.Env) -> bool:
 
 
 def mask_space(action: spaces.Space) -> spaces.Space | None:
-    """The space of an action space's masks; None if nothing in it can be masked."""
+    """Returns the space of an action space's masks; None if nothing in it can be masked."""
     if isinstance(action, spaces.Discrete | spaces.MultiDiscrete):
         return spaces.MultiBinary(sum(segment_sizes(action)))
     parts = {str(key): mask_space(part) for key, part in children(action)}
@@ -104,7 +104,7 @@ def mask_space(action: spaces.Space) -> spaces.Space | None:
 
 
 def _read(action: spaces.Space, mask: Any, name: str, final: bool) -> Any:
-    """A mask as int8 arrays, nested as `mask_space` says."""
+    """Returns a mask as int8 arrays, nested like `mask_space`."""
     if not isinstance(action, spaces.Discrete | spaces.MultiDiscrete):
         return _read_composite(action, mask, name, final)
     sizes = segment_sizes(action)
@@ -120,7 +120,7 @@ def _read(action: spaces.Space, mask: Any, name: str, final: bool) -> Any:
         )
     valid = array != 0
     if not final and find_empty(valid, sizes) is not None:
-        raise ValueError(f"{name} leaves no action of {action}. Received: {array.tolist()}")
+        raise ValueError(f"{name} leaves no valid action of {action}. Received: {array.tolist()}")
     return valid.astype(np.int8)
 
 
@@ -131,7 +131,9 @@ def _read_composite(action: spaces.Space, mask: Any, name: str, final: bool) -> 
         mask = dict.fromkeys(keys) if is_dict else (None,) * len(keys)
     fits = isinstance(mask, dict if is_dict else tuple | list)
     if not fits or (set(mask) - set(keys) if is_dict else len(mask) != len(keys)):
-        raise ValueError(f"{name} must be nested as the action space {action}. Received: {mask!r}")
+        raise ValueError(
+            f"{name} must be nested like the action space {action}. Received: {mask!r}"
+        )
     found = {}
     for key, part in children(action):
         value = mask.get(key) if is_dict else mask[key]

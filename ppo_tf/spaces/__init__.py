@@ -1,6 +1,6 @@
 """Gymnasium's spaces as ppo_tf sees them: composites as one-level dicts, and invalid-action masks.
 
-Which network reads a space is told in `networks`, which distribution acts in it in `actions`.
+`networks` chooses the network that reads a space, `actions` the distribution that acts in it.
 Nothing here imports TensorFlow.
 """
 

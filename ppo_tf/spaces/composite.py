@@ -1,8 +1,8 @@
 """Composite Gymnasium spaces as one-level dicts: the form in which nests flow through ppo_tf.
 
-A `Dict` or `Tuple`, nested however deep, becomes {path: leaf}, its paths joined by "/":
+A `Dict` or `Tuple`, nested to any depth, becomes {path: leaf}, its keys joined by "/":
 Dict(camera=Box, arm=Tuple(Box, Discrete)) has the paths "arm/0", "arm/1" and "camera". Any other
-space is its own only leaf and stays as it is.
+space is its own single leaf and stays unchanged.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ Leaves = gymnasium.Space | dict[str, gymnasium.Space]
 
 
 def is_composite(space: gymnasium.Space) -> bool:
-    """Whether a space is a Dict or Tuple; else it is plain, its own only leaf."""
+    """Whether a space is a Dict or Tuple; any other space is plain, its own single leaf."""
     return isinstance(space, gymnasium.spaces.Dict | gymnasium.spaces.Tuple)
 
 
 def children(space: gymnasium.Space) -> list[tuple[Any, gymnasium.Space]]:
-    """The parts of a Dict or Tuple with their keys or indices; a plain space has none."""
+    """Returns (key or index, part) for each part of a Dict or Tuple; none for a plain space."""
     if isinstance(space, gymnasium.spaces.Dict):
         return list(space.spaces.items())
     return list(enumerate(space.spaces)) if isinstance(space, gymnasium.spaces.Tuple) else []
 
 
 def leaves(space: gymnasium.Space) -> Leaves:
-    """The leaf spaces of a Dict or Tuple by path; any other space itself.
+    """Returns the leaf spaces of a Dict or Tuple by path, and any other space itself.
 
     Raises:
-        ValueError: two leaves with one path, as of the keys "a/b" and "a" over "b".
+        ValueError: two leaves share a path, as the key "a/b" does with "b" under "a".
     """
     if not is_composite(space):
         return space
@@ -45,17 +45,17 @@ def leaves(space: gymnasium.Space) -> Leaves:
 
 
 def paths(space: gymnasium.Space) -> list[str]:
-    """The paths of the leaves of a Dict or Tuple; a plain space has none."""
+    """Returns the paths of the leaves of a Dict or Tuple; none for a plain space."""
     found = leaves(space)
     return list(found) if isinstance(found, dict) else []
 
 
 def flatten(space: gymnasium.Space, value: Any) -> Nest:
-    """A value of the space, or a batch of them, as {path: leaf value}; a plain one as it is.
+    """Flattens a value, or a batch of values, to {path: leaf value}; a plain one is unchanged.
 
     Args:
-        space: of one value.
-        value: nested as the space.
+        space: space of a single value.
+        value: nested like the space.
     """
     if not is_composite(space):
         return value
@@ -63,7 +63,7 @@ def flatten(space: gymnasium.Space, value: Any) -> Nest:
 
 
 def unflatten(space: gymnasium.Space, flat: Nest) -> Any:
-    """The inverse of `flatten`: nested as the environment expects it."""
+    """Undoes `flatten`: nests the leaf values as the environment expects them."""
     if not is_composite(space):
         return flat
 
@@ -81,7 +81,7 @@ def _join(prefix: str, key: Any) -> str:
 
 
 def _walk(space: gymnasium.Space, prefix: str = "", keys: tuple = ()):
-    """Yields (path, keys, leaf) of every leaf."""
+    """Yields (path, keys, leaf) for every leaf."""
     for key, part in children(space):
         path, inner = _join(prefix, key), (*keys, key)
         if is_composite(part):

@@ -1,11 +1,11 @@
-"""Invalid-action masks: which of an observation's leaves say what can't be done now.
+"""Invalid-action masks: the leaves of an observation that say which actions are valid now.
 
-A mask is a part of a `Dict` observation under one key, "action_mask": 1 where the category can be
+A mask is the part of a `Dict` observation under the key "action_mask": 1 where a category can be
 chosen, 0 where it can't. `Discrete(n)` takes a mask [n]; `MultiDiscrete(nvec)` one of sum(nvec)
 entries, a segment per element in nvec's C order. The masks of a composite action space are nested
-as that space, under the same keys; what has no mask is free: "action_mask/move" masks the action
-"move". The actor sets the logits of invalid categories to a very low number, so that their
-probability is 0 (Huang and Ontañón 2022, "A closer look at invalid action masking").
+like that space, under the same keys: "action_mask/move" masks the action "move". An action without
+a mask is unrestricted. The actor sets the logits of invalid categories to a very low number, so
+that their probability is 0 (Huang and Ontañón 2022, "A closer look at invalid action masking").
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ _DTYPES = ("int8", "uint8", "bool")
 
 
 def is_mask(path: str, mask_key: str | None = MASK_KEY) -> bool:
-    """Whether an observation path is that of a mask: the key itself or under it.
+    """Whether an observation path belongs to a mask: it is the mask key or lies under it.
 
     Args:
-        path: of an observation's leaf.
-        mask_key: the key; None: there are no masks.
+        path: path of an observation leaf.
+        mask_key: key of the masks; None: there are no masks.
     """
     return mask_key is not None and (path == mask_key or path.startswith(mask_key + "/"))
 
 
 def mask_paths(observation_space: gymnasium.Space, mask_key: str | None = MASK_KEY) -> list[str]:
-    """The paths of the masks in an observation; a plain observation has none."""
+    """Returns the paths of the masks in an observation; none for a plain observation."""
     return [p for p in paths(observation_space) if is_mask(p, mask_key)]
 
 
 def segment_sizes(action: gymnasium.Space) -> tuple[int, ...]:
-    """Categories of each choice of an action leaf: (n,) of Discrete, nvec of MultiDiscrete.
+    """Returns the number of categories per choice: (n,) for Discrete, nvec for MultiDiscrete.
 
     Raises:
-        ValueError: a space without categories, which can't be masked.
+        ValueError: the action space has no categories, so it can't be masked.
     """
     if isinstance(action, gymnasium.spaces.Discrete):
         return (int(action.n),)
@@ -56,20 +56,19 @@ def masked_leaves(
     action_space: gymnasium.Space,
     mask_key: str | None = MASK_KEY,
 ) -> dict[str, str]:
-    """The action leaves that have a mask, and where in the observation it is.
+    """Finds the action leaves that have a mask, and each mask's path in the observation.
 
     Args:
-        observation_space: of one environment.
-        action_space: of one environment.
+        observation_space: observation space of a single environment.
+        action_space: action space of a single environment.
         mask_key: key of the masks; None: there are none.
 
     Returns:
-        {path of the action leaf: path of its mask}, the path "" for a plain action space; empty
-        without masks.
+        {path of the action leaf: path of its mask}, with "" as the path of a plain action space;
+        empty if there are no masks.
 
     Raises:
-        ValueError: a mask that does not fit its action, of another shape or dtype for instance, or
-            has none.
+        ValueError: a mask belongs to no action, or does not match its action's shape or dtype.
     """
     observations: Any = leaves(observation_space)
     actions = leaves(action_space)
@@ -80,7 +79,7 @@ def masked_leaves(
         action_path = path[len(str(mask_key)) + 1 :]
         if action_path not in actions:
             raise ValueError(
-                f"The masks in the observation must be nested as the action space. Received: "
+                f"The masks in the observation must be nested like the action space. Received: "
                 f"{path!r} for the action space {action_space}"
                 + (f", whose paths are {list(actions)}" if "" not in actions else "")
             )
@@ -90,17 +89,17 @@ def masked_leaves(
 
 
 def find_empty(mask: np.ndarray, sizes: Sequence[int]) -> int | None:
-    """The first row of a mask in which one of the choices has no valid category.
+    """Finds the first row of a mask in which some choice has no valid category.
 
     Args:
         mask: int or bool [..., n], nonzero where valid.
-        sizes: categories of each choice, as of `segment_sizes`; their sum is n.
+        sizes: number of categories of each choice, see `segment_sizes`; their sum is n.
 
     Returns:
-        The row's index, counted through the leading axes in C order; None if there is no such row.
+        The row's index over the leading axes in C order; None if there is no such row.
 
     Raises:
-        ValueError: sizes that do not add up to n.
+        ValueError: the sizes are not positive, or do not add up to n.
     """
     mask = np.asarray(mask)
     if sum(sizes) != mask.shape[-1] or min(sizes) < 1:

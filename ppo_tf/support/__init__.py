@@ -1,4 +1,4 @@
-"""What every program needs and no part of PPO is: whole files and folders, extras, seeds, silence.
+"""Utilities that are not part of PPO: safe files and folders, extras, keywords, seeds, output.
 
-Nothing here knows what is learned, and nothing imports TensorFlow.
+Nothing here knows about learning, and no module imports TensorFlow when it is imported.
 """

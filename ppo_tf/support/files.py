@@ -1,4 +1,4 @@
-"""Files that a crash, or a full disk, leaves whole."""
+"""Writing files that survive a crash or a full disk."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import IO
 
 @contextlib.contextmanager
 def naming(what: object) -> Iterator[None]:
-    """Has an OSError of what writes a file say which."""
+    """Names the file in an OSError raised while writing it."""
     try:
         yield
     except OSError as error:
@@ -20,10 +20,10 @@ def naming(what: object) -> Iterator[None]:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file that is there as a whole or not at all, whenever the machine stops.
+    """Writes a file completely or not at all, even if the machine stops halfway.
 
     Raises:
-        OSError: it can't be written; what was there before is as it was.
+        OSError: the file can't be written; a previous one is unchanged.
     """
     handle, temporary = tempfile.mkstemp(
         prefix=f".{path.name}-", suffix=".unfinished", dir=path.parent
@@ -42,7 +42,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes a rename last; Windows opens no folders, and needs none of it."""
+    """Makes a rename durable; Windows can't open folders and does not need this."""
     if os.name == "nt":
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -53,18 +53,18 @@ def _sync_folder(folder: Path) -> None:
 
 
 class AppendedFile:
-    """A file that only grows, and can be cut back to where it was at a checkpoint."""
+    """A file to append to, which can be truncated to its size at a checkpoint."""
 
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
         self._file: IO[bytes] | None = None
-        self._size: int | None = None  # of what is kept; None: nothing
+        self._size: int | None = None  # bytes to keep; None: none
 
     def cut(self, size: int) -> None:
         """Keeps the first `size` bytes.
 
         Raises:
-            ValueError: the file is shorter, or not there.
+            ValueError: the file is shorter or missing.
         """
         there = self.path.stat().st_size if self.path.exists() else 0
         if there < size:
@@ -74,43 +74,43 @@ class AppendedFile:
         self._size = size
 
     def open(self) -> None:
-        """Opens it, empty or cut."""
+        """Opens the file, empty or with the bytes that `cut` keeps."""
         self._file = open(self.path, "wb" if self._size is None else "r+b", buffering=0)  # noqa: SIM115
         self._file.truncate(self._size)
         self._file.seek(0, os.SEEK_END)
 
     def write(self, rest: bytes) -> None:
-        """Appends; it can be read at once.
+        """Appends bytes, which readers see at once.
 
         Raises:
-            OSError: it can't be written; names the file.
+            OSError: the file can't be written; the message names it.
         """
         assert self._file is not None
         with naming(self.path):
-            while rest:  # unbuffered files may write a part
+            while rest:  # an unbuffered write may be partial
                 rest = rest[self._file.write(rest) :]
 
     def replace(self, content: bytes) -> None:
-        """Has this in the file instead, as a whole or not at all, and goes on behind it.
+        """Replaces the content, completely or not at all; later writes append to the new one.
 
         Raises:
-            OSError: it can't be written; names the file, which is as it was.
+            OSError: the file can't be written; the message names it, and it is unchanged.
         """
         assert self._file is not None
-        self._file.close()  # Windows replaces no open file
+        self._file.close()  # Windows can't replace an open file
         with naming(self.path):
             write_atomically(self.path, content)
         self._size = len(content)
         self.open()
 
     def sync(self) -> int:
-        """Has all of it on the disk and returns the file's size in bytes."""
+        """Flushes everything to disk and returns the file's size in bytes."""
         assert self._file is not None
         os.fsync(self._file.fileno())
         return self._file.tell()
 
     def close(self) -> None:
-        """Closes it; opened again, it is written anew."""
+        """Closes the file; the next `open` starts it empty."""
         self._size = None
         if self._file is not None:
             self._file.close()

@@ -1,4 +1,4 @@
-"""Folders that appear complete or not at all, also where one takes the place of another."""
+"""Folders that are created, or replaced, completely or not at all."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from pathlib import Path
 
 
 def check_new_folder(path: str | os.PathLike, argument: str = "path") -> Path:
-    """Returns path, of a folder that does not exist yet but can be made.
+    """Checks that a new folder can be created, and returns its path.
 
     Args:
-        path: of the folder.
-        argument: what errors call it.
+        path: path of the folder.
+        argument: name of the argument in errors.
 
     Raises:
-        FileExistsError: something is there, and nothing is ever overwritten.
-        NotADirectoryError, PermissionError: nothing can be made there.
+        FileExistsError: the path exists already, and nothing is ever overwritten.
+        NotADirectoryError, PermissionError: no folder can be created there.
     """
     path = Path(path)
     if path.exists():
         raise FileExistsError(
-            f"{argument} exists and is not overwritten. Received: {argument}={path}"
+            f"{argument} already exists and will not be overwritten. Received: {argument}={path}"
         )
     parent = path.absolute().parent
     while not parent.exists():
@@ -33,19 +33,21 @@ def check_new_folder(path: str | os.PathLike, argument: str = "path") -> Path:
     if not parent.is_dir():
         raise NotADirectoryError(f"{parent} is not a folder. Received: {argument}={path}")
     if not os.access(parent, os.W_OK):
-        raise PermissionError(f"{parent} cannot be written. Received: {argument}={path}")
+        raise PermissionError(f"{parent} is not writable. Received: {argument}={path}")
     return path
 
 
 def check_replaceable(path: str | os.PathLike, marker: str) -> Path:
-    """Returns path, of a new folder or one that may be replaced; mends what a crash left there.
+    """Checks that a folder can be created or replaced, and returns its path.
+
+    Also cleans up what a crash during an earlier replacement left behind.
 
     Args:
-        path: of the folder.
-        marker: name of the file by which a folder that may be replaced is known.
+        path: path of the folder.
+        marker: name of the file that marks a folder as one that may be replaced.
 
     Raises:
-        FileExistsError: something else is there.
+        FileExistsError: the path exists and is not a folder with the marker.
         NotADirectoryError, PermissionError: see `check_new_folder`.
     """
     path = Path(path)
@@ -54,21 +56,21 @@ def check_replaceable(path: str | os.PathLike, marker: str) -> Path:
         return path
     if path.exists():
         raise FileExistsError(
-            f"path is no folder with a {marker} and is not replaced. Received: path={path}"
+            f"path is not a folder with a {marker} and will not be replaced. Received: path={path}"
         )
     return check_new_folder(path)
 
 
 @contextlib.contextmanager
 def complete_folder(path: Path, marker: str | None = None) -> Iterator[Path]:
-    """A context in which to fill a temporary folder, that has its name once it is complete.
+    """Yields a temporary folder to fill, and renames it to `path` once it is complete.
 
-    With a marker it replaces an older one, which goes aside to `.NAME.replaced` for the moment of
-    the change: whatever happens, a complete folder is here or there.
+    With a marker, it replaces an older folder, which is called `.NAME.replaced` during the swap:
+    whatever happens, a complete folder has one of the two names.
 
     Args:
-        path: of the folder, as `check_new_folder` or `check_replaceable` returned it.
-        marker: as of `check_replaceable`; None: nothing is replaced.
+        path: path of the folder, as returned by `check_new_folder` or `check_replaceable`.
+        marker: see `check_replaceable`; None: nothing is replaced.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=_prefix(path), dir=path.parent))
@@ -87,7 +89,7 @@ def complete_folder(path: Path, marker: str | None = None) -> Iterator[Path]:
 
 
 def _mend(path: Path, marker: str) -> None:
-    """An older folder is deleted if the new one is there, and comes back if it is not."""
+    """Deletes the older folder if the new one is in place, and restores it if not."""
     for unfinished in path.parent.glob(glob.escape(_prefix(path)) + "*"):
         shutil.rmtree(unfinished)
     aside = _aside(path)
@@ -96,7 +98,7 @@ def _mend(path: Path, marker: str) -> None:
     if not path.exists():
         aside.rename(path)
     elif _is_marked(path, marker):
-        # Half deleted it must not be taken for complete.
+        # Renamed first: a half-deleted folder must not pass for a complete one.
         shutil.rmtree(aside.rename(path.with_name(_prefix(path) + "replaced")))
 
 
@@ -109,5 +111,5 @@ def _aside(path: Path) -> Path:
 
 
 def _prefix(path: Path) -> str:
-    """Of folders that are not complete."""
+    """Returns the prefix of incomplete folders' names."""
     return f".{path.name}.unfinished-"

@@ -1,6 +1,6 @@
-"""Calling components by keyword: each gets what its signature names, so that protocols can grow.
+"""Calling components by keyword: each gets those that its signature names, so protocols can grow.
 
-A component written when a protocol had five keywords goes on working when it has seven.
+A component written when a protocol had five keywords still works when it has seven.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ Result = TypeVar("Result")
 
 
 class Keywords(NamedTuple):
-    """What a protocol calls its components with.
+    """The keywords with which a protocol calls its components.
 
     Attributes:
-        always: what every component is offered, also one with `**keywords`.
-        on_request: what only a component gets whose signature names it. New keywords come here:
-            a wrapper that passes on `**keywords` does not break by them.
+        always: offered to every component, including those that take `**keywords`.
+        on_request: passed only to components whose signature names them. New keywords go here, so
+            that they do not break a wrapper that forwards `**keywords`.
     """
 
     always: tuple[str, ...]
@@ -26,15 +26,15 @@ class Keywords(NamedTuple):
 
 
 def accepted(component: Callable[..., Any], offered: Keywords, role: str) -> tuple[str, ...]:
-    """The keywords that a component is to be called with.
+    """Returns the keywords to call a component with.
 
     Args:
-        component: what will be called. A Keras layer says what it takes in its method `call`.
-        offered: what its protocol has.
-        role: what errors call the component.
+        component: the callable; for a Keras layer, the signature of its method `call` counts.
+        offered: the keywords of its protocol.
+        role: name of the component in errors.
 
     Raises:
-        ValueError: it needs an argument that is not offered, or one by position only.
+        ValueError: the component needs an argument that is not offered, or is positional-only.
     """
     signature = inspect.signature(getattr(component, "call", component))
     parameters = signature.parameters.values()
@@ -45,7 +45,7 @@ def accepted(component: Callable[..., Any], offered: Keywords, role: str) -> tup
     required = [p.name for p in parameters if p.default is p.empty and p.kind not in variadic]
     if unknown := [name for name in required if name not in named]:
         raise ValueError(
-            f"The {role} needs {', '.join(unknown)}, but is called with keywords among "
+            f"The {role} needs {', '.join(unknown)}, but is called with the keywords "
             f"{', '.join([*offered.always, *offered.on_request])}. Received: {role}={component!r}"
         )
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
@@ -54,9 +54,9 @@ def accepted(component: Callable[..., Any], offered: Keywords, role: str) -> tup
 
 
 def taking(component: Callable[..., Result], offered: Keywords, role: str) -> Callable[..., Result]:
-    """A component as a function of all keywords of its protocol, of which it gets those it takes.
+    """Wraps a component to be called with all keywords of its protocol; it gets those it takes.
 
-    The signature is looked at now, once. See `accepted` for arguments and errors.
+    Its signature is inspected only once, here. See `accepted` for arguments and errors.
     """
     names = accepted(component, offered, role)
 
