@@ -219,8 +219,8 @@ def test_what_is_excluded_may_be_of_any_kind():
     [
         (NESTED, {"exclude": ["arms"]}, r"'arm', 'arm/0'.*'switches'\].*exclude=\['arms'\]"),
         (CAMERA, {"exclude": ["arm"]}, "Only parts of a Dict or Tuple.*exclude=.*Box"),
-        (Dict(x=Discrete(2)), {"exclude": ["x"]}, "Nothing of the observation.*exclude="),
-        (Dict(action_mask=MultiBinary(2)), {}, "Nothing of the observation.*mask_key="),
+        (Dict(x=Discrete(2)), {"exclude": ["x"]}, "No part of the observation.*exclude="),
+        (Dict(action_mask=MultiBinary(2)), {}, "No part of the observation.*mask_key="),
         (CAMERA, {"image_network": "vgg"}, "image_network must be one of.*'vgg'"),
         (Discrete(3), {"image_network": "vgg"}, "image_network must be one of.*'vgg'"),
         (CAMERA, {"image_network": "nature"}, "at least 36x36.*8x9"),
