@@ -10,7 +10,7 @@ import tensorflow as tf
 from train_command import without_times
 
 import ppo_tf
-from ppo_tf.callbacks.logs import periodic_evaluation as periodic
+from ppo_tf.callbacks import periodic_evaluation as periodic
 
 environments.register()
 
