@@ -1,4 +1,4 @@
-"""The data that flows between components, and the shapes the components must have."""
+"""The data that flows between components, and the protocols of the components."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class Trajectory(NamedTuple):
 
     Attributes:
         observations: [T, B, ...], what the agent saw before it acted.
-        actions: [T, B, ...], what it did, raw: before squashing, clipping or rescaling.
+        actions: [T, B, ...], the raw actions, before squashing, clipping or rescaling.
         rewards: float [T, B], reward received after acting.
-        next_observations: [T, B, ...], the true successor: at an episode's end its final
-            observation, never the one of the next episode's reset.
-        terminated: bool [T, B], the episode ended in a terminal state (nothing comes after).
-        truncated: bool [T, B], the episode was cut short (the future goes on unseen).
-        valid: bool [T, B], False on rows that are no transition, such as an auto-reset.
-        starts: bool [T, B], the row is the first of an episode: whoever has a memory begins anew.
+        next_observations: [T, B, ...], the true successor: at the end of an episode its final
+            observation, never the first one of the next episode.
+        terminated: bool [T, B], the episode ended in a terminal state, with no future.
+        truncated: bool [T, B], the episode was cut short; its future exists but is not seen.
+        valid: bool [T, B], False on rows that are not transitions, such as an auto-reset.
+        starts: bool [T, B], the row is the first of an episode, where recurrent state is reset.
     """
 
     observations: Nest
@@ -52,9 +52,9 @@ REWARD_TRANSFORMATION_KEYWORDS = Keywords(Trajectory._fields)
 class Estimator(Protocol):
     """Turns rewards and values into advantages and value targets.
 
-    Called by keyword with those of ESTIMATOR_KEYWORDS that its signature names, all [T, B]:
+    Called with the keywords of ESTIMATOR_KEYWORDS that its signature names, all [T, B]:
     `rewards` float, 0 on rows that are not valid; `values` and `next_values` float, V(s_t) and
-    V(s_{t+1}); `terminated` bool; `truncated` bool, true also before a row that is not valid;
+    V(s_{t+1}); `terminated` bool; `truncated` bool, also true before a row that is not valid;
     `valid` and `starts` bool, as in `Trajectory`.
     """
 
@@ -66,12 +66,12 @@ class Estimator(Protocol):
 class Loss(Protocol):
     """A policy loss, per sample and unreduced. Lower is better.
 
-    Called by keyword with those of LOSS_KEYWORDS that its signature names: `new_dist` and
-    `old_dist`, TFP distributions of batch shape [n]; `actions` [n, ...], raw; `advantages` float
-    [n]; `observations` [n, ...]; `valid` bool [n], the samples that count in the mean.
+    Called with the keywords of LOSS_KEYWORDS that its signature names: `new_dist` and `old_dist`,
+    TFP distributions of batch shape [n]; `actions` [n, ...], raw; `advantages` float [n];
+    `observations` [n, ...]; `valid` bool [n], the samples that count in the mean.
 
-    A loss that adapts between updates is a `tf.Module` with a method `after_update(kl)`, which the
-    learner calls inside its compiled update with the mean KL(old || new) in nats.
+    A loss that adapts between updates is a `tf.Module` with a method `after_update(kl)`. The
+    learner calls it inside its compiled update with the mean KL(old || new) in nats.
     """
 
     def __call__(self, *arguments: Any, **keywords: Any) -> tuple[Tensor, Metrics]:
@@ -82,27 +82,27 @@ class Loss(Protocol):
 class ValueLoss(Protocol):
     """A critic's loss, per sample and unreduced.
 
-    Called by keyword with those of VALUE_LOSS_KEYWORDS that its signature names: `values`,
+    Called with the keywords of VALUE_LOSS_KEYWORDS that its signature names: `values`,
     `old_values` (before the update) and `targets`, float [n]; `observations` [n, ...]; `valid`
     bool [n].
     """
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Tensor:
-        """Returns float [n]."""
+        """Returns the loss, float [n]."""
         ...
 
 
 class RewardTransformation(Protocol):
     """Turns the environment's rewards into those that the estimator sees.
 
-    Called by keyword with those of REWARD_TRANSFORMATION_KEYWORDS that its signature names: the
-    parts of a `Trajectory`. One that carries something from one trajectory to the next is a
-    `keras.Layer`, built with the shape (None, num_envs), or a `tf.Module`, so that it is saved and
-    undone; its method `begin_episodes()` forgets what belongs to episodes under way.
+    Called with the keywords of REWARD_TRANSFORMATION_KEYWORDS that its signature names: the fields
+    of a `Trajectory`. One that carries state from one trajectory to the next is a `keras.Layer`,
+    built with the shape (None, num_envs), or a `tf.Module`, so that its variables are saved and
+    restored; its method `begin_episodes()` discards what belongs to episodes in progress.
     """
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Tensor:
-        """Returns rewards float [T, B]."""
+        """Returns the transformed rewards, float [T, B]."""
         ...
 
 
@@ -116,9 +116,9 @@ class Episode(NamedTuple):
 class Collector(Protocol):
     """Turns an environment and a policy into trajectories.
 
-    With checkpoints it also has a method `begin_episodes(iterations)`: it starts new episodes in
-    all environments, so that what comes next depends on the run's seed and on `iterations`, the
-    number of trajectories so far, alone.
+    For use with checkpoints it also needs a method `begin_episodes(iterations)`, which starts new
+    episodes in all environments, so that whatever follows depends only on the run's seed and on
+    `iterations`, the number of trajectories so far.
     """
 
     num_envs: int
@@ -130,16 +130,16 @@ class Collector(Protocol):
 
 
 class Resumable(Protocol):
-    """What a callback has besides if it goes on from a checkpoint instead of beginning anew."""
+    """The extra methods of a callback that resumes from a checkpoint instead of starting over."""
 
     def state(self) -> dict[str, Any]:
-        """All that is needed to go on from here, as JSON values; called after an iteration."""
+        """Returns all that is needed to resume, as JSON values; called after an iteration."""
         ...
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Takes it back, in a new process; called before `on_train_begin`."""
+        """Restores that state, in a new process; called before `on_train_begin`."""
         ...
 
 
 class NonFiniteError(FloatingPointError):
-    """A NaN or an infinity came from the environment or out of an update."""
+    """The environment or an update produced a NaN or an infinity."""

@@ -133,7 +133,7 @@ def test_a_memory_is_kept_from_step_to_step_and_emptied_where_episodes_start(cel
 
 def test_a_policy_for_other_actions_is_refused():
     policy = helpers.make_policy(DISCRETE)
-    with pytest.raises(ValueError, match=r"actions must be those of Box.*float32\[2\].*int64\[\]"):
+    with pytest.raises(ValueError, match=r"actions must fit Box.*float32\[2\].*int64\[\]"):
         acting.make_acting(policy, BOX)
 
 

@@ -1,4 +1,4 @@
-"""The log files, and all our callbacks together in a run that was interrupted."""
+"""The log files, and all our callbacks together in an interrupted run."""
 
 import json
 import math
@@ -13,7 +13,7 @@ import ppo_tf
 
 
 def strict(text):
-    """The lines of a text as JSON proper, which knows no NaN."""
+    """The lines of a text as strict JSON, which has no NaN."""
 
     def refuse(word):
         raise AssertionError(f"{word} is not JSON")
@@ -28,7 +28,7 @@ def test_json_lines_have_one_object_per_iteration(tmp_path):
     loop = loops.Loop(ppo_tf.MetricsJSONL(path))
     for i in range(3):
         loop.run(i, i, rollout__episode_return=loops.missing_until(1, 7.0), train__kl=math.inf)
-        seen.append(path.read_text())  # while training goes on
+        seen.append(path.read_text())  # during training
     loop.end()
     rows = strict(path.read_text())
     assert rows == [
@@ -45,13 +45,13 @@ def test_json_lines_have_one_object_per_iteration(tmp_path):
 
 
 @pytest.mark.parametrize("kind", [ppo_tf.MetricsCSV, ppo_tf.MetricsJSONL])
-def test_a_resumed_file_is_that_of_a_run_in_one_go(tmp_path, kind):
+def test_a_resumed_file_equals_that_of_an_uninterrupted_run(tmp_path, kind):
     whole = loops.Loop(kind(tmp_path / "whole"))
     whole.run(0, 5).end()
     before = kind(tmp_path / "resumed")
     loop = loops.Loop(before).run(0, 2)
     state = json.loads(json.dumps(before.state()))
-    loop.run(3, 4, train__loss=99.0)  # after the checkpoint; then it was killed
+    loop.run(3, 4, train__loss=99.0)  # after the checkpoint; then the run is killed
     with open(tmp_path / "resumed", "ab") as file:
         file.write(b'{"half a l')
     after = kind(tmp_path / "resumed")
@@ -60,7 +60,7 @@ def test_a_resumed_file_is_that_of_a_run_in_one_go(tmp_path, kind):
     assert (tmp_path / "resumed").read_text() == (tmp_path / "whole").read_text()
 
 
-def test_a_log_that_comes_later_gets_a_column(tmp_path):
+def test_a_log_that_appears_later_gets_a_column(tmp_path):
     path = tmp_path / "metrics.csv"
     loop = loops.Loop(ppo_tf.MetricsCSV(path)).run(0, 1)
     loop.run(2, 2, eval__score=7.5).run(3, 3, **{"note": 'a, "b"'}).run(4, 4).end()
@@ -73,10 +73,10 @@ def test_a_log_that_comes_later_gets_a_column(tmp_path):
 
 @pytest.mark.parametrize("torn", [b"", b"3,4", b"\0" * 4096, b"\xff\xfe\n"])
 @pytest.mark.parametrize("at", [0, 1, 2])
-def test_columns_that_came_before_or_after_a_checkpoint(tmp_path, at, torn):
-    """One comes with iteration 1, one with 3; the run is killed after that."""
+def test_columns_added_before_or_after_a_checkpoint(tmp_path, at, torn):
+    """One is added in iteration 1, one in 3; then the run is killed."""
 
-    def go_on(callback, first, last):
+    def run_on(callback, first, last):
         loop = loops.Loop(callback)
         for i in range(first, last + 1):
             logs = ({"a": i} if i >= 1 else {}) | ({"b": -i} if i >= 3 else {})
@@ -85,19 +85,19 @@ def test_columns_that_came_before_or_after_a_checkpoint(tmp_path, at, torn):
                 yield json.loads(json.dumps(callback.state()))
         yield loop.end()
 
-    list(go_on(ppo_tf.MetricsCSV(tmp_path / "whole"), 0, 4))
-    state = next(states := go_on(ppo_tf.MetricsCSV(tmp_path / "resumed"), 0, 3))
+    list(run_on(ppo_tf.MetricsCSV(tmp_path / "whole"), 0, 4))
+    state = next(states := run_on(ppo_tf.MetricsCSV(tmp_path / "resumed"), 0, 3))
     next(states)
     with open(tmp_path / "resumed", "ab") as file:
         file.write(torn)
     after = ppo_tf.MetricsCSV(tmp_path / "resumed")
     after.load_state(state)
-    list(go_on(after, at + 1, 4))
+    list(run_on(after, at + 1, 4))
     assert (tmp_path / "resumed").read_text() == (tmp_path / "whole").read_text()
 
 
 @pytest.mark.parametrize("kind", [ppo_tf.MetricsCSV, ppo_tf.MetricsJSONL])
-def test_a_second_run_of_the_same_object_writes_the_file_anew(tmp_path, kind):
+def test_a_second_run_of_the_same_object_overwrites_the_file(tmp_path, kind):
     callback = kind(tmp_path / "metrics")
     loops.Loop(callback).run(0, 4).end()
     loops.Loop(callback).run(0, 1).end()
@@ -108,7 +108,7 @@ def test_a_second_run_of_the_same_object_writes_the_file_anew(tmp_path, kind):
 
 @pytest.fixture
 def room():
-    """Sets how many bytes a file may have, as if the disk was full behind them."""
+    """Limits the size of files in bytes, as if the disk were full beyond it."""
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
@@ -124,7 +124,7 @@ def test_a_full_disk_names_the_file(tmp_path, room, kind):
     loop.end()
 
 
-def test_a_full_disk_while_a_column_is_added_costs_no_row(tmp_path, room):
+def test_a_full_disk_while_a_column_is_added_loses_no_row(tmp_path, room):
     path = tmp_path / "metrics.csv"
     loop = loops.Loop(ppo_tf.MetricsCSV(path)).run(0, 9)
     before = path.read_text()
@@ -154,7 +154,7 @@ class Killed(BaseException):
 
 
 class Kill(keras.callbacks.Callback):
-    """Dies after an iteration; what was written by then is all that stays."""
+    """Kills the run after an iteration; only what was written by then remains."""
 
     def __init__(self, after):
         super().__init__()
@@ -169,7 +169,7 @@ TIMES = ("time/seconds", "time/steps_per_second")
 
 
 def run(folder, rollouts, kill=None):
-    """A run with all callbacks, from its newest checkpoint; the lines of advice."""
+    """Runs with all callbacks, from the newest checkpoint; returns the lines of advice."""
     learner, _ = loops.make_learner(optimizer=ppo_tf.default_optimizer(0.5))
     lines = []
     callbacks = [
@@ -188,7 +188,7 @@ def run(folder, rollouts, kill=None):
     return lines
 
 
-def test_a_killed_run_that_goes_on_leaves_what_an_uninterrupted_one_does(tmp_path):
+def test_a_killed_and_resumed_run_leaves_the_files_of_an_uninterrupted_one(tmp_path):
     learner, envs = loops.make_learner()
     collector = ppo_tf.VectorCollector(envs, learner.policy, loops.HORIZON)
     rollouts = [collector.collect() for _ in range(10)]
@@ -197,7 +197,7 @@ def test_a_killed_run_that_goes_on_leaves_what_an_uninterrupted_one_does(tmp_pat
         folder.mkdir()
     said = run(whole, rollouts)
     said_in_parts = [*run(parts, rollouts, kill=6), *run(parts, rollouts)]
-    # What it said between the checkpoint and its end, a killed process says again.
+    # A resumed run repeats the advice that the killed one gave after its checkpoint.
     assert said and set(said) == set(said_in_parts)
 
     def lines(folder):

@@ -1,4 +1,4 @@
-"""Checkpoint files: whole or not at all, and damage is seen."""
+"""Checkpoint files: written completely or not at all, with damage detected."""
 
 import errno
 import itertools
@@ -39,7 +39,7 @@ def damage(path, change):
     path.write_bytes(change(path.read_bytes()))
 
 
-def test_what_is_read_is_what_was_written(tmp_path):
+def test_reading_returns_what_was_written(tmp_path):
     saved(tmp_path, 32)
     arrays, values = ppo_tf.Checkpoints(tmp_path).latest()
     assert arrays.keys() == ARRAYS.keys()
@@ -49,17 +49,17 @@ def test_what_is_read_is_what_was_written(tmp_path):
     assert values == {**VALUES, "at": 32}
 
 
-def test_without_a_file_there_is_nothing_to_go_on_from(tmp_path):
+def test_without_a_file_there_is_nothing_to_resume_from(tmp_path):
     assert ppo_tf.Checkpoints(tmp_path / "new").latest() is None
 
 
-def test_the_newest_and_the_best_stay(tmp_path):
+def test_the_newest_and_the_best_are_kept(tmp_path):
     checkpoints = ppo_tf.Checkpoints(tmp_path, keep=2, monitor="score")
     for steps, score in (10, 1.0), (20, 5.0), (30, 2.0), (40, float("nan")), (50, 3.0):
         checkpoints.watch({"score": score})
         checkpoints.save(steps, ARRAYS, VALUES)
     assert names(tmp_path) == [checkpoints.path(steps).name for steps in (20, 40, 50)]
-    # Another process knows which was best.
+    # Another process knows which one was best.
     checkpoints = ppo_tf.Checkpoints(tmp_path, keep=2, monitor="score")
     checkpoints.latest()
     checkpoints.watch({"score": 4.0})
@@ -74,7 +74,7 @@ def test_the_newest_and_the_best_stay(tmp_path):
     assert names(tmp_path) == [checkpoints.path(steps).name for steps in (70, 90)]
 
 
-def test_one_is_due_whenever_a_multiple_is_passed():
+def test_a_checkpoint_is_due_whenever_a_multiple_is_passed():
     checkpoints = ppo_tf.Checkpoints("unused", every=100)
     steps = range(0, 400, 32)
     due = [b for a, b in itertools.pairwise(steps) if checkpoints.due(b, a)]
@@ -83,7 +83,7 @@ def test_one_is_due_whenever_a_multiple_is_passed():
     assert not ppo_tf.Checkpoints("unused", every=0).due(10**9, 0)
 
 
-SIZE = 900  # bytes at least, of the file that is damaged in these ways
+SIZE = 900  # minimum size in bytes of the file damaged in these ways
 DAMAGE = {
     "empty": lambda content: b"",
     "cut in the first line": lambda content: content[:20],
@@ -113,16 +113,16 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(name, tmp_path
     assert message.startswith(f"checkpoint {path} is damaged (")
 
 
-def test_if_all_are_damaged_nothing_begins_anew_by_itself(tmp_path):
+def test_if_all_are_damaged_the_run_does_not_silently_start_over(tmp_path):
     checkpoints = saved(tmp_path, 32)
     damage(checkpoints.path(32), DAMAGE["zeros"])
     lines = []
-    with pytest.raises(ValueError, match="No checkpoint is whole"):
+    with pytest.raises(ValueError, match="All checkpoints are damaged"):
         ppo_tf.Checkpoints(tmp_path, warn=lines.append).latest()
     assert len(lines) == 1
 
 
-def test_there_is_no_pickle_in_it(tmp_path):
+def test_checkpoints_contain_no_pickle(tmp_path):
     path = saved(tmp_path, 32).path(32)
     payload = path.read_bytes().split(b"\n", 1)[1]
     (tmp_path / "arrays.npz").write_bytes(payload)
@@ -157,7 +157,7 @@ def learned():
     return learner
 
 
-def test_every_variable_that_an_update_changes_is_in_it(learned):
+def test_every_variable_that_an_update_changes_is_saved(learned):
     fresh = make_learner()
     fresh.begin_episodes(2)
     before = [a.copy() for a in helpers.numbers(fresh)]
@@ -165,7 +165,7 @@ def test_every_variable_that_an_update_changes_is_in_it(learned):
     assert fresh.iterations == 1
     for a, b in zip(helpers.numbers(fresh), helpers.numbers(learned), strict=True):
         np.testing.assert_array_equal(a, b)
-    # The holders one by one, in case `variables` forgets one.
+    # Each owner separately, in case `variables` forgets one.
     for holder in (
         learned.policy,
         learned.critic,
@@ -185,7 +185,7 @@ def test_every_variable_that_an_update_changes_is_in_it(learned):
 @pytest.mark.parametrize("units", [4, None])
 def test_the_variables_of_another_learner_are_refused_and_nothing_changes(units, learned):
     other = make_learner(units or 8)
-    if units is None:  # no memory for a running return: one variable less
+    if units is None:  # no variable for a running return
         other.reward_transformation = None
     else:
         other.begin_episodes(2)
@@ -218,7 +218,7 @@ def test_the_variable_that_differs_is_named(lost, added, message, learned):
     assert f"The checkpoint is of another learner: {message}" in str(caught.value)
 
 
-def test_weights_never_go_to_others_of_the_same_shape(learned):
+def test_weights_are_never_assigned_to_other_variables_of_the_same_shape(learned):
     """A critic whose layers have other names, in which all shapes fit."""
     inputs = keras.Input((3,), name="observation")
     features = keras.layers.Dense(8, name="mine")(inputs)
@@ -229,7 +229,7 @@ def test_weights_never_go_to_others_of_the_same_shape(learned):
         restore_learner(one, learner_variables(learned))
 
 
-def test_a_collector_that_can_not_start_anew_is_refused(learned, tmp_path):
+def test_a_collector_without_begin_episodes_is_refused(learned, tmp_path):
     class Data:
         horizon, num_envs = 8, 2
 
@@ -263,8 +263,8 @@ KILLED_AT = DEADLY + textwrap.dedent(
 
 @pytest.mark.skipif(os.name == "nt", reason="no SIGKILL")
 @pytest.mark.parametrize(("at", "expected"), [(1, b"old"), (2, b"old"), (3, b"new" * 1000)])
-def test_a_kill_in_the_middle_of_writing_leaves_the_old_file_or_the_new_one(at, expected, tmp_path):
-    """Killed before the first sync, the rename, the folder's sync."""
+def test_a_kill_during_writing_leaves_the_old_file_or_the_new_one(at, expected, tmp_path):
+    """Killed before the first sync, the rename, or the folder's sync."""
     path = tmp_path / "file"
     path.write_bytes(b"old")
     process = subprocess.run([sys.executable, "-c", KILLED_AT, str(path), str(at)], check=False)
@@ -272,7 +272,7 @@ def test_a_kill_in_the_middle_of_writing_leaves_the_old_file_or_the_new_one(at, 
     assert path.read_bytes() == expected
 
 
-def test_what_a_crash_left_half_written_goes_with_the_next_checkpoint(tmp_path):
+def test_the_next_checkpoint_deletes_what_a_crash_left_half_written(tmp_path):
     (tmp_path / ".step-000000000016.checkpoint-abc.unfinished").write_bytes(b"half")
     checkpoints = saved(tmp_path, 32)
     assert names(tmp_path) == [checkpoints.path(32).name]

@@ -1,4 +1,4 @@
-"""What becomes of every kind of observation on its way to one vector of features."""
+"""How every kind of observation becomes one vector of features."""
 
 import gymnasium
 import helpers
@@ -29,7 +29,7 @@ def model_of(space, **options):
 
 
 def batch_of(space, rows=5, seed=0):
-    """Observations [rows, ...], nested as ppo_tf has them."""
+    """Observations [rows, ...], nested as ppo_tf nests them."""
     space.seed(seed)
     flat = [spaces.flatten(space, space.sample()) for _ in range(rows)]
     if isinstance(flat[0], dict):
@@ -61,7 +61,7 @@ def kinds():
 
 
 @pytest.mark.parametrize("name", kinds())
-def test_features_of_every_kind_are_as_written(name):
+def test_features_of_every_kind_are_as_documented(name):
     space, observation, expected = kinds()[name]
     observation = np.asarray(observation, space.dtype)
     assert space.contains(observation)
@@ -102,14 +102,14 @@ def test_a_nest_builds_saves_and_loads_without_warnings(tmp_path, recwarn):
     assert not ours
 
 
-def test_keys_that_keras_would_not_take_as_names():
+def test_keys_that_keras_does_not_accept_as_names():
     space = Dict({"a b": Box(-1, 1, (2,)), "a_b": Box(-1, 1, (2,)), "ü|": Box(-1, 1, (2,))})
     model = model_of(Dict({"x y": space}))
     assert list(model.input) == ["x y/a b", "x y/a_b", "x y/ü|"]
     assert tf.function(model)(batch_of(Dict({"x y": space}))).shape == (5, 6)
 
 
-def test_only_boxes_that_are_no_images_learn_statistics():
+def test_only_boxes_that_are_not_images_learn_statistics():
     space = Dict(a=Box(-5, 5, (2,)), b=CAMERA, c=Discrete(3), d=MultiBinary(2), e=TABLE)
     model, batch = model_of(space), batch_of(space, 50)
     with learn_statistics(tf.ones([50])):
@@ -147,7 +147,7 @@ def test_a_plain_box_costs_nothing_but_its_normalization():
         (Discrete(3), False),
     ],
 )
-def test_what_is_an_image(space, expected):
+def test_which_spaces_are_images(space, expected):
     assert features.is_image(space) is expected
 
 
@@ -161,7 +161,7 @@ def test_channels_first_or_last_make_no_difference():
 
 
 def received(shape, **options):
-    """The shape in which a network is given an image of that shape."""
+    """The shape that a network receives for an image of that shape."""
     shapes = []
 
     def network(images):
@@ -172,7 +172,7 @@ def received(shape, **options):
     return shapes[0]
 
 
-def test_where_the_channels_are():
+def test_the_channel_axis():
     assert received((4, 8, 9)) == (8, 9, 4)
     assert received((8, 9, 4)) == (8, 9, 4)
     assert received((4, 9, 4)) == (4, 9, 4)
@@ -198,18 +198,18 @@ def test_images_are_scaled_to_the_unit_interval():
         ("switches", ["arm/0", "arm/1", "arm_0", "camera"]),
     ],
 )
-def test_what_is_excluded_is_no_input(exclude, kept):
+def test_excluded_leaves_are_not_inputs(exclude, kept):
     assert list(model_of(NESTED, exclude=exclude).input) == kept
 
 
-def test_masks_are_no_features_unless_told_so():
+def test_masks_are_features_only_on_request():
     space = Dict(action_mask=Dict(move=MultiBinary(2)), action_masks=MultiBinary(2), x=Discrete(2))
     assert list(model_of(space).input) == ["action_masks", "x"]
     assert list(model_of(space, mask_key="x").input) == ["action_mask/move", "action_masks"]
     assert len(model_of(space, mask_key=None).input) == 3
 
 
-def test_what_is_excluded_may_be_of_any_kind():
+def test_excluded_leaves_may_be_of_any_kind():
     space = Dict(text=gymnasium.spaces.Text(5), x=Discrete(2))
     assert list(model_of(space, exclude=["text"]).input) == ["x"]
 
@@ -219,14 +219,14 @@ def test_what_is_excluded_may_be_of_any_kind():
     [
         (NESTED, {"exclude": ["arms"]}, r"'arm', 'arm/0'.*'switches'\].*exclude=\['arms'\]"),
         (CAMERA, {"exclude": ["arm"]}, "Only parts of a Dict or Tuple.*exclude=.*Box"),
-        (Dict(x=Discrete(2)), {"exclude": ["x"]}, "Nothing of the observation.*exclude="),
-        (Dict(action_mask=MultiBinary(2)), {}, "Nothing of the observation.*mask_key="),
+        (Dict(x=Discrete(2)), {"exclude": ["x"]}, "No part of the observation.*exclude="),
+        (Dict(action_mask=MultiBinary(2)), {}, "No part of the observation.*mask_key="),
         (CAMERA, {"image_network": "vgg"}, "image_network must be one of.*'vgg'"),
         (Discrete(3), {"image_network": "vgg"}, "image_network must be one of.*'vgg'"),
         (CAMERA, {"image_network": "nature"}, "at least 36x36.*8x9"),
     ],
 )
-def test_options_that_do_not_fit_are_refused(space, options, message):
+def test_invalid_options_are_refused(space, options, message):
     with pytest.raises(ValueError, match=message):
         model_of(space, **options)
 
@@ -240,7 +240,7 @@ def test_options_that_do_not_fit_are_refused(space, options, message):
         gymnasium.spaces.OneOf([Discrete(2)]),
     ],
 )
-def test_a_leaf_of_another_kind_is_refused_by_its_path(leaf):
+def test_an_unsupported_leaf_is_refused_by_its_path(leaf):
     kind = type(leaf).__name__
     supported = "Box, Discrete, MultiDiscrete, MultiBinary, or a Dict or Tuple"
     with pytest.raises(ValueError, match=f"{supported}.*'arm/1' is {kind}"):

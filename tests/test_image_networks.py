@@ -1,4 +1,4 @@
-"""Image networks: sizes counted by hand, initialisation and what fits."""
+"""Image networks: sizes counted by hand, initialisation, and the choice by image size."""
 
 import math
 
@@ -74,7 +74,7 @@ def test_kernels_are_orthogonal_with_gain_sqrt_2(network):
 
 
 @pytest.mark.parametrize("network", [ppo_tf.nature_cnn, ppo_tf.small_cnn, ppo_tf.impala_resnet])
-def test_a_seed_gives_the_same_weights_and_another_gives_others(network):
+def test_the_seed_determines_the_weights(network):
     first, same, other = (model(network, 36, 36, 1, seed=s).get_weights() for s in (1, 1, 2))
     for a, b, c in zip(first, same, other, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -87,14 +87,14 @@ def features(network, *shape):
     return image_features(keras.Input(shape), network, 0)
 
 
-def test_auto_is_nature_where_it_fits():
+def test_auto_is_nature_if_it_fits():
     assert features("auto", 36, 36, 1).shape == (None, 512)
     assert features("auto", 36, 35, 1).shape == (None, 256)
     with pytest.raises(ValueError, match=r"at least 36x36.*Received: 36x35"):
         features("nature", 36, 35, 1)
 
 
-def test_a_network_of_ones_own():
+def test_a_custom_network():
     layer = keras.layers.GlobalAveragePooling2D()
     assert features(layer, 9, 9, 5).shape == (None, 5)
     with pytest.raises(ValueError, match=r"features \[B, n\].*\(None, 9, 9, 5\)"):
@@ -102,6 +102,6 @@ def test_a_network_of_ones_own():
 
 
 @pytest.mark.parametrize("network", ["resnet", None, 3])
-def test_a_network_that_is_none_is_refused(network):
+def test_an_unknown_network_is_refused(network):
     with pytest.raises(ValueError, match=r"image_network must be one of.*Received"):
         features(network, 9, 9, 5)

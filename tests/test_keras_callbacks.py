@@ -30,14 +30,14 @@ def shared():
 
 @pytest.fixture
 def fit(shared):
-    """`fit` on them; `returns`, one per iteration, are what the episodes that end in it have, NaN
-    where none does. The mean that is logged is over all so far."""
+    """`fit` on them; `returns` are the returns of the episodes that end in each iteration, NaN
+    where none does. The logged mean is over all so far."""
     learner, rollouts = shared
 
     def run(callbacks, returns=(), iterations=3):
         data = list(rollouts)
         for i, value in enumerate(returns):
-            # So many that only they are among the last hundred.
+            # Enough to be the only ones among the last hundred.
             episodes = [] if math.isnan(value) else [ppo_tf.Episode(value, 5)] * 100
             data[i] = (rollouts[i][0], episodes)
         steps = (len(returns) or iterations) * loops.BATCH
@@ -117,11 +117,11 @@ def test_early_stopping_puts_the_best_weights_back(fit, shared, first):
     assert (stop.best, stop.best_epoch, stop.stopped_epoch) == (7.0, 2, 4)
     assert_same(learner.policy.get_weights(), weights.kept[2])
     assert differ(weights.kept[2], weights.kept[4])
-    # What acts is what was put back: the next run starts from it.
+    # The weights put back are the ones that act: the next run starts from them.
     assert len(fit([])["train/loss"]) == 3
 
 
-def test_early_stopping_needs_a_mode_for_names_that_are_not_keras_own(fit):
+def test_early_stopping_needs_a_mode_for_names_that_keras_does_not_know(fit):
     with pytest.raises(ValueError, match="Pass `mode='max'`"):
         fit([keras.callbacks.EarlyStopping(RETURN)])
 
@@ -138,7 +138,7 @@ def test_model_checkpoint_of_the_best_return(fit, tmp_path):
         assert_same(keras.models.load_model(tmp_path / name).get_weights(), weights.kept[epoch])
 
 
-def test_model_checkpoint_of_weights_alone_without_the_optimizers(fit, shared, tmp_path):
+def test_model_checkpoint_of_weights_only_omits_the_optimizer(fit, shared, tmp_path):
     learner, _ = shared
     path = tmp_path / "{epoch:02d}.weights.h5"
     fit([keras.callbacks.ModelCheckpoint(str(path), save_weights_only=True)])
@@ -150,7 +150,7 @@ def test_model_checkpoint_of_weights_alone_without_the_optimizers(fit, shared, t
         assert "optimizer" not in file
 
 
-def test_the_optimizer_is_the_models_while_it_trains_only(fit, shared):
+def test_the_model_has_the_optimizer_only_during_training(fit, shared):
     learner, _ = shared
     seen = []
     look = keras.callbacks.LambdaCallback(
@@ -163,7 +163,7 @@ def test_the_optimizer_is_the_models_while_it_trains_only(fit, shared):
     assert len(learner.policy.variables) < len(learner.optimizer.variables)
 
 
-def test_callbacks_before_one_that_cannot_begin_are_ended(fit, shared):
+def test_callbacks_before_one_that_fails_to_begin_are_ended(fit, shared):
     calls = []
 
     def refuse(logs):
@@ -179,7 +179,7 @@ def test_callbacks_before_one_that_cannot_begin_are_ended(fit, shared):
     assert not hasattr(shared[0].policy, "optimizer")
 
 
-def test_terminate_on_nan_ends_the_training_in_peace(shared):
+def test_terminate_on_nan_ends_training_without_an_error(shared):
     learner, rollouts = shared
     trajectory, episodes = rollouts[1]
     bad = trajectory._replace(rewards=np.full_like(trajectory.rewards, 1e30))
@@ -206,7 +206,7 @@ def test_terminate_on_nan_ends_the_training_in_peace(shared):
         )
 
 
-def test_lambda_callback_has_all_hooks(fit):
+def test_lambda_callback_gets_all_hooks(fit):
     calls = []
     hooks = {
         name: lambda *args, name=name, **logs: calls.append((name, (*args, *logs.values())))
@@ -248,7 +248,7 @@ def test_learning_rate_scheduler_and_reduce_on_plateau(fit, rate):
     np.testing.assert_allclose(history["train/learning_rate"], rates, 1e-6)
 
 
-def test_a_learning_rate_with_a_schedule_of_its_own_is_keras_error(shared):
+def test_setting_the_rate_of_a_schedule_is_an_error_of_keras(shared):
     _, rollouts = shared
     schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.9)
     learner, _ = loops.make_learner(optimizer=ppo_tf.default_optimizer(schedule))
@@ -268,7 +268,7 @@ def test_backup_and_restore_brings_back_the_policy(fit, shared, tmp_path):
         on_epoch_begin=lambda epoch, logs: seen.append((epoch, learner.policy.get_weights()))
     )
     fit([keras.callbacks.BackupAndRestore(str(backup)), look])
-    assert seen[0][0] == 0  # the iterations begin anew, as the docstring says
+    assert seen[0][0] == 0  # the iterations start over, as the docstring says
     assert_same(seen[0][1], saved)
     assert not backup.exists()
 
@@ -307,7 +307,7 @@ def test_remote_monitor(fit):
 
 
 def test_swap_ema_weights(shared, tmp_path):
-    """What ModelCheckpoint saves after it are the averaged weights; those that act stay."""
+    """ModelCheckpoint after it saves the averaged weights; the acting ones stay as they are."""
     _, rollouts = shared
     optimizer = keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5)
     learner, _ = loops.make_learner(optimizer=optimizer)

@@ -1,4 +1,4 @@
-"""Running statistics, scales of exploration, masked logits and reward scaling."""
+"""Running statistics, exploration scales, masked logits and reward scaling."""
 
 import keras
 import numpy as np
@@ -24,7 +24,7 @@ TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 
 
 def statistics(layer):
-    """(count, mean, variance) of now, not of later: copies."""
+    """Copies of the present (count, mean, variance)."""
     return [weight.numpy() for weight in (layer.count, layer.mean, layer.variance)]
 
 
@@ -47,7 +47,7 @@ def assert_differ(left, right):
     assert any(not np.array_equal(one, other) for one, other in zip(left, right, strict=True))
 
 
-def test_before_the_first_move_normalization_only_clips():
+def test_normalization_only_clips_before_the_first_update():
     layer = RunningNormalization(clip=2.0)
     result = layer(tf.constant([[0.5, -1.5, 7.0, -9.0]]))
     np.testing.assert_allclose(result, [[0.5, -1.5, 2, -2]], **TOLERANCE)
@@ -79,7 +79,7 @@ def test_normalization_equals_numpy_moments_after_three_batches():
     np.testing.assert_allclose(layer(batches[2]), expected, **TOLERANCE)
 
 
-def test_the_pass_that_learns_already_uses_the_new_statistics():
+def test_a_learning_pass_already_uses_the_new_statistics():
     layer, x = built(), batch(0)
     with learn_statistics(tf.ones([20])):
         result = layer(x)
@@ -96,7 +96,7 @@ def test_statistics_have_the_shape_of_one_input():
     np.testing.assert_allclose(variance, x.var(axis=0), **TOLERANCE)
 
 
-def test_rows_of_weight_zero_count_for_nothing():
+def test_rows_of_weight_zero_do_not_count():
     x, kept = batch(0), np.arange(20) % 3 > 0
     masked, alone = built(), built()
     with learn_statistics(tf.constant(kept, tf.float32)):
@@ -126,7 +126,7 @@ def test_a_layer_in_two_models_learns_once_per_scope():
     assert float(shared.count) == 40
 
 
-def test_two_layers_learn_each_in_one_scope():
+def test_two_layers_both_learn_in_one_scope():
     first, second = RunningNormalization(), RunningNormalization()
     model = keras.Sequential([keras.Input((3,)), first, keras.layers.Dense(2), second])
     with learn_statistics(tf.ones([20])):
@@ -168,7 +168,7 @@ def test_normalized_values_are_clipped_on_both_sides():
     np.testing.assert_allclose(layer(x)[:, 0], [-1.5, 0, 0, 0, 1.5], **TOLERANCE)
 
 
-def test_a_column_that_never_varies_normalizes_to_zero():
+def test_a_constant_column_normalizes_to_zero():
     layer = built((None, 1))
     with learn_statistics(tf.ones([4])):
         layer(np.full((4, 1), 7.0, np.float32))
@@ -203,7 +203,7 @@ def test_the_scale_is_the_same_in_every_state():
     np.testing.assert_allclose(layer(batch(1)), np.tile([1.0, 2.0, 3.0], (20, 1)), **TOLERANCE)
 
 
-def test_the_scale_learns_and_the_location_does_not_feel_it():
+def test_the_scale_learns_without_a_gradient_to_the_location():
     layer, loc = StateIndependentScale(2.0), tf.Variable(batch(0))
     with tf.GradientTape() as tape:
         total = tf.reduce_sum(layer(loc))
@@ -223,7 +223,7 @@ def test_a_saved_model_keeps_its_scale(tmp_path):
 
 
 @pytest.mark.parametrize("initial", [0.0, -1.0, NAN])
-def test_a_scale_that_is_not_positive_raises(initial):
+def test_a_nonpositive_scale_raises(initial):
     with pytest.raises(ValueError, match=f"initial must be positive.*initial={initial}"):
         StateIndependentScale(initial)
 
@@ -233,13 +233,13 @@ def reward_segments(seed=0, horizon=40, num_envs=3):
     rewards = rng.normal(1.0, 3.0, (horizon, num_envs)).astype(np.float32)
     done = rng.random((horizon, num_envs)) < 0.1
     valid = ~np.roll(done, 1, axis=0)  # as in NEXT_STEP environments: no transition after an end
-    valid &= rng.random((horizon, num_envs)) > 0.05  # nor here and there within an episode
+    valid &= rng.random((horizon, num_envs)) > 0.05  # nor at random places within an episode
     valid[0] = True
     return rewards, done & valid, valid
 
 
 def scale(layer, rewards, done, valid):
-    """Scaled rewards; episodes end either way, by turns."""
+    """Scaled rewards; episodes alternately terminate and are truncated."""
     terminated = done & (np.arange(len(done)) % 2 == 0)[:, None]
     arrays = (rewards, terminated, done & ~terminated, valid)
     return layer(*map(tf.constant, arrays)).numpy()
@@ -260,7 +260,7 @@ def test_scaled_rewards_equal_a_loop_over_time(gamma):
 
 def test_scaling_carries_running_returns_and_statistics_to_the_next_call():
     rewards, done, valid = reward_segments()
-    done[16:20] = False  # at the border of the calls every episode is running
+    done[16:20] = False  # every episode is running at the boundary between the calls
     valid[16:20] = True
     layer = RewardScaling(gamma=0.9)
     first = scale(layer, rewards[:18], done[:18], valid[:18])
@@ -280,7 +280,7 @@ def test_an_episode_that_ends_on_the_last_row_is_not_carried_over():
     layer = RewardScaling(gamma=1.0)
     running = np.float32([[1.0, 1.0], [2.0, 2.0]])
     scale(layer, running, np.array([[False, False], [True, False]]), np.ones((2, 2), bool))
-    np.testing.assert_allclose(layer.running, [0, 3])  # 1 + 2 goes on in the second environment
+    np.testing.assert_allclose(layer.running, [0, 3])  # 1 + 2 continues in the second environment
 
 
 def test_an_invalid_row_neither_discounts_nor_adds():
@@ -353,7 +353,7 @@ def test_a_saved_model_keeps_its_directions(tmp_path):
     ("arguments", "message"),
     [((0,), "size must be positive.*size=0"), ((2, -1.0), "initial must be.*initial=-1.0")],
 )
-def test_directions_that_can_not_be_are_refused(arguments, message):
+def test_invalid_directions_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         ExplorationDirections(*arguments)
 
@@ -364,7 +364,7 @@ VALID = np.array([[1, 0, 1, 1], [0, 1, 0, 1]])
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, bool])
-def test_masked_logits_are_a_categorical_over_the_valid(dtype):
+def test_masked_logits_are_a_categorical_over_the_valid_actions(dtype):
     layer, mask = MaskLogits(), VALID.astype(dtype)
     masked, others = (tfd.Categorical(logits=layer(x, mask)) for x in (LOGITS, OTHERS))
     for row, valid in enumerate(VALID.astype(bool)):

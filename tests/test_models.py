@@ -1,4 +1,4 @@
-"""Actors, critics and their parts: what they see, what they give, what they share."""
+"""Actors, critics and their parts: their inputs, outputs and shared layers."""
 
 import helpers
 import keras
@@ -44,7 +44,7 @@ SMALL = {"hidden_sizes": (8,), "seed": 1}
 
 
 def select(model, observations):
-    """Those of the observations that the model uses, as whoever calls it does."""
+    """The observations that the model uses, as a caller selects them."""
     return {path: observations[path] for path in model.input}
 
 
@@ -56,7 +56,7 @@ def assert_same(left, right):
     tf.nest.map_structure(np.testing.assert_array_equal, left, right)
 
 
-def test_a_composite_actor_gives_parameters_by_action_and_name():
+def test_a_composite_actor_returns_parameters_by_action_and_name():
     outputs = make_actor()(batch_of(SPACE))
     shapes = {path: {k: tuple(v.shape) for k, v in p.items()} for path, p in outputs.items()}
     assert shapes == {
@@ -75,7 +75,7 @@ def test_a_composite_actor_round_trips_through_keras(tmp_path):
     assert_same(restored(batch), actor(batch))
 
 
-def test_a_composite_actor_is_the_same_compiled():
+def test_a_compiled_composite_actor_gives_the_same_outputs():
     actor, batch = make_actor(), batch_of(SPACE)
     compiled = tf.function(lambda x: actor(x), jit_compile=True)(batch)
     tf.nest.map_structure(
@@ -83,7 +83,7 @@ def test_a_composite_actor_is_the_same_compiled():
     )
 
 
-def test_masks_set_the_logits_of_exactly_the_invalid():
+def test_masks_set_only_the_logits_of_invalid_actions():
     actor, batch = make_actor(), batch_of(SPACE, 20)
     free = ppo_tf.mlp_actor(ENVS, SPEC, **SMALL, exclude=["action_mask"], mask_key=None)
     outputs, unmasked = actor(batch), free(select(free, batch))
@@ -95,7 +95,7 @@ def test_masks_set_the_logits_of_exactly_the_invalid():
     assert_same(outputs["arm"], unmasked["arm"])
 
 
-def test_a_mask_has_no_other_effect_than_to_mask():
+def test_a_mask_has_no_other_effect():
     actor, batch = make_actor(), batch_of(SPACE)
     others = {**batch, "action_mask/move": 1 - batch["action_mask/move"]}
     for action in ("arm", "leg", "tool/0"):
@@ -103,7 +103,7 @@ def test_a_mask_has_no_other_effect_than_to_mask():
     assert not any("mask" in path for path in ppo_tf.mlp_critic(ENVS, **SMALL).input)
 
 
-def test_masked_segments_are_those_of_the_elements():
+def test_masked_segments_match_the_elements():
     space = Dict(action_mask=MultiBinary(5), seen=SEEN)
     envs = helpers.spaces(space, MultiDiscrete([2, 3]))
     actor = ppo_tf.mlp_actor(envs, ppo_tf.ActionSpec(None, {"logits": 5}, None), **SMALL)
@@ -133,7 +133,7 @@ def test_bad_masks_are_refused_when_the_actor_is_made():
         ppo_tf.mlp_actor(helpers.spaces(space, Discrete(3)), spec)
 
 
-def test_what_the_actor_must_not_see_has_no_influence():
+def test_excluded_observations_have_no_influence():
     actor = make_actor(exclude=["secret"])
     critic = ppo_tf.mlp_critic(ENVS, **SMALL)
     assert "secret" not in actor.input
@@ -145,25 +145,25 @@ def test_what_the_actor_must_not_see_has_no_influence():
     assert (np.abs(values - other_values) > 1e-4).all()
 
 
-def test_goals_are_observations_like_others():
+def test_goals_are_ordinary_observations():
     space = Dict(observation=SEEN, achieved_goal=Box(-1, 1, (2,)), desired_goal=Box(-1, 1, (2,)))
     actor = ppo_tf.mlp_actor(helpers.spaces(space, Discrete(2)), **SMALL, normalize=False)
     assert sorted(actor.input) == ["achieved_goal", "desired_goal", "observation"]
     batch = batch_of(space)
     for path in batch:
         moved = actor({**batch, path: batch[path] + 1})["logits"]
-        # The head's gain of 0.01 makes differences small, but they are none of rounding.
+        # The head's gain of 0.01 makes differences small, but larger than rounding errors.
         assert (np.abs(moved - actor(batch)["logits"]) > 1e-6).any(axis=1).all()
 
 
 @pytest.mark.parametrize("key", ["logits", "value", "observation", "normalization", "features"])
-def test_an_observation_may_be_called_like_a_layer(key):
+def test_an_observation_may_share_its_name_with_a_layer(key):
     envs = helpers.spaces(Dict({key: SEEN}), Discrete(2))
     for model in (*ppo_tf.shared_actor_critic(envs, **SMALL), ppo_tf.mlp_critic(envs)):
         assert list(model.input) == [key]
 
 
-def test_separate_models_share_nothing_and_shared_ones_all_but_the_heads():
+def test_separate_models_share_nothing_and_shared_ones_share_all_but_the_heads():
     critic = ppo_tf.mlp_critic(ENVS, **SMALL)
     ours = {id(v) for v in make_actor().variables}
     assert not ours & {id(v) for v in critic.variables}
@@ -189,7 +189,7 @@ def test_a_value_gradient_moves_the_actor_through_the_shared_layers():
     assert not np.allclose(actor(batch)["logits"], before)
 
 
-def test_shared_models_are_saved_each_for_itself(tmp_path):
+def test_shared_models_are_saved_separately(tmp_path):
     actor, critic = ppo_tf.shared_actor_critic(ENVS, SPEC, **SMALL)
     batch = batch_of(SPACE)
     for model in (actor, critic):
@@ -199,7 +199,7 @@ def test_shared_models_are_saved_each_for_itself(tmp_path):
 
 
 @pytest.mark.parametrize("envs", [ENVS, helpers.spaces(SEEN, Discrete(2))])
-def test_an_encoder_and_heads_are_the_actor_and_the_critic_in_parts(envs):
+def test_an_encoder_and_heads_equal_the_actor_and_the_critic(envs):
     spec = SPEC if envs is ENVS else None
     batch = batch_of(envs.single_observation_space)
     encoder = ppo_tf.encoder(envs, **SMALL)
@@ -254,7 +254,7 @@ def heads_of(parameters, **options):
     return keras.Model(features, parameter_heads(features, parameters, **options))
 
 
-def test_every_parameter_but_scales_and_directions_is_linear():
+def test_every_parameter_except_scales_and_directions_is_linear():
     sizes = {"concentration0": 2, "concentration1": 2, "loc": 3, "logits": 5, "scale_tril": 6}
     model = heads_of(sizes)
     kernels = {layer.name: layer.kernel.shape for layer in model.layers if layer.weights}
@@ -262,7 +262,7 @@ def test_every_parameter_but_scales_and_directions_is_linear():
 
 
 @pytest.mark.parametrize("state_dependent", [False, True])
-def test_scales_start_where_they_should(state_dependent):
+def test_scales_start_at_the_initial_scale(state_dependent):
     sizes = {"scale_diag": 2, "loc": 2}
     model = heads_of(sizes, initial_scale=0.3, state_dependent_scale=state_dependent)
     scale = model(np.zeros((5, 4), np.float32))["scale_diag"]
@@ -271,13 +271,13 @@ def test_scales_start_where_they_should(state_dependent):
     assert (np.ptp(moved, axis=0) > 0).all() == state_dependent
 
 
-def test_directions_start_where_they_should():
+def test_directions_start_at_the_initial_scale():
     model = heads_of({"loc": 2, "directions": 2}, initial_scale=0.3)
     directions = model(np.full((5, 4), 0.5, np.float32))["directions"]
     np.testing.assert_allclose(np.linalg.norm(directions, axis=1), np.full((5, 2), 0.3), rtol=1e-5)
 
 
-def test_heads_that_can_not_be_are_refused():
+def test_invalid_heads_are_refused():
     with pytest.raises(ValueError, match=r"needs a parameter 'loc'.*\['mean'\]"):
         heads_of({"mean": 1, "scale_diag": 1})
     with pytest.raises(ValueError, match=r"initial_scale must be positive.*initial_scale=0"):
@@ -298,7 +298,7 @@ def test_the_same_seed_makes_the_same_actor():
     assert not any(np.allclose(a, b) for a, b in kernels)
 
 
-def test_a_shared_trunk_is_computed_once_and_gives_the_same():
+def test_a_shared_trunk_is_computed_once_with_the_same_result():
     envs = helpers.spaces(helpers.masked(Discrete(3)), Discrete(3))
     actor, critic = ppo_tf.shared_actor_critic(envs, seed=1)
     joint = ppo_tf.models.joint_model(actor, critic)
@@ -311,7 +311,7 @@ def test_a_shared_trunk_is_computed_once_and_gives_the_same():
     assert len(joint.layers) == len(set(layers))
 
 
-def test_models_that_share_nothing_stay_apart():
+def test_models_that_share_nothing_stay_separate():
     envs = helpers.spaces(helpers.box(3), Discrete(3))
     actor, critic = ppo_tf.mlp_actor(envs), ppo_tf.mlp_critic(envs)
     assert ppo_tf.models.joint_model(actor, critic) is None

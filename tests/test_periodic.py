@@ -1,4 +1,4 @@
-"""Evaluation while training: when, what it says, which policy stays, and how it goes on."""
+"""Evaluation during training: when it runs, what it logs, what it keeps, how it resumes."""
 
 import json
 
@@ -10,7 +10,7 @@ import tensorflow as tf
 from train_command import without_times
 
 import ppo_tf
-from ppo_tf.callbacks.logs import periodic_evaluation as periodic
+from ppo_tf.callbacks import periodic_evaluation as periodic
 
 environments.register()
 
@@ -22,7 +22,7 @@ EVAL_LOGS = ("eval/mean_return", "eval/std_return", "eval/mean_length")
 
 
 class Recorder(keras.callbacks.Callback):
-    """Notes the logs, as a callback sees them that comes last."""
+    """Records the logs as the last callback in the list sees them."""
 
     def __init__(self, then=None):
         super().__init__()
@@ -64,7 +64,7 @@ def train(iterations, callback, *, env_id="CartPole-v1", then=None, checkpoints=
 
 
 class Interrupted(Exception):
-    """The end of a process."""
+    """Stands for the end of a process."""
 
 
 def metadata(path):
@@ -72,7 +72,7 @@ def metadata(path):
 
 
 class Scores:
-    """Instead of `play`: the evaluations' returns as a test wants them, one after the other."""
+    """Replaces `play`: gives the evaluations the returns that a test chooses, in order."""
 
     def __init__(self, *returns):
         self.returns, self.done = returns, 0
@@ -104,8 +104,8 @@ def test_the_logs_are_those_of_evaluate_whenever_a_multiple_is_passed():
     assert callback.best == np.nanmax([row["eval/mean_return"] for row in logs])
 
 
-def test_the_training_is_the_same_with_and_without(tmp_path):
-    """Sampled, so that the evaluation draws actions as well."""
+def test_training_is_the_same_with_and_without_evaluation(tmp_path):
+    """Actions are sampled, so that the evaluation draws random numbers too."""
     callback = ppo_tf.PeriodicEvaluation(
         "CartPole-v1", every=BATCH, episodes=3, deterministic=False, best_path=tmp_path / "best"
     )
@@ -137,7 +137,7 @@ def test_environments_are_made_once_and_closed(monkeypatch):
     assert envs.closed
 
 
-def test_the_best_policy_is_exported_with_what_it_reached(tmp_path, monkeypatch):
+def test_the_best_policy_is_exported_with_its_score(tmp_path, monkeypatch):
     monkeypatch.setattr(periodic, "play", Scores(2.0, 5.0, 5.0, 4.0))
     path, weights, seen = tmp_path / "best", [], []
 
@@ -167,14 +167,14 @@ def test_the_best_policy_is_exported_with_what_it_reached(tmp_path, monkeypatch)
 
 
 def draws(path):
-    """What the exported policy does."""
+    """The actions of the exported policy."""
     signatures = tf.saved_model.load(str(path)).signatures
     return signatures["sample"](observation=tf.constant(OBSERVATIONS), seed=SEED)["action"]
 
 
-def test_a_run_that_goes_on_ends_as_if_it_had_not_been_interrupted(tmp_path, monkeypatch):
+def test_a_resumed_run_ends_like_an_uninterrupted_one(tmp_path, monkeypatch):
     """Checkpoints after 2, 4 and 6 iterations. The interruption after 3 comes when a better policy
-    is exported of which the checkpoint does not know."""
+    has been exported that the checkpoint does not know."""
     scores = Scores(1.0, 0.5, 3.0, 2.0, 7.0, 6.0)
     monkeypatch.setattr(periodic, "play", scores)
 
@@ -202,8 +202,8 @@ def test_a_run_that_goes_on_ends_as_if_it_had_not_been_interrupted(tmp_path, mon
         np.testing.assert_array_equal(one, two)
 
 
-def test_the_best_of_before_the_checkpoint_stays_the_best(tmp_path, monkeypatch):
-    """What comes after it is worse: a run that had forgotten it would export that."""
+def test_the_best_policy_before_the_checkpoint_stays_the_best(tmp_path, monkeypatch):
+    """Later policies are worse; a run that had forgotten the best would export them."""
     scores = Scores(1.0, 8.0, 3.0, 4.0)
     monkeypatch.setattr(periodic, "play", scores)
     for iterations in (2, 4):
@@ -224,12 +224,12 @@ def test_the_next_training_counts_from_zero(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["every", "episodes", "num_envs"])
-def test_numbers_below_one_are_errors_that_say_what_came(name):
+def test_numbers_below_one_are_errors_that_name_the_argument(name):
     with pytest.raises(ValueError, match=f"{name} must be at least 1. Received: {name}=0"):
         ppo_tf.PeriodicEvaluation("CartPole-v1", **{"every": 1, name: 0})
 
 
-def test_what_is_in_the_way_of_the_best_policy_stays(tmp_path):
+def test_a_folder_in_the_way_of_the_best_policy_is_kept(tmp_path):
     (tmp_path / "best").mkdir()
     callback = ppo_tf.PeriodicEvaluation(
         "CartPole-v1", every=BATCH, episodes=1, best_path=tmp_path / "best"

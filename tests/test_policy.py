@@ -14,7 +14,7 @@ tfd = tfp.distributions
 
 
 def constant_policy(family, **parameters):
-    """A policy whose actor gives the same parameters in every state."""
+    """A policy whose actor returns the same parameters in every state."""
     inputs = keras.Input((3,))
     outputs = {}
     for name, value in parameters.items():
@@ -24,7 +24,7 @@ def constant_policy(family, **parameters):
     return ppo_tf.Policy(keras.Model(inputs, outputs), family, lambda raw: raw)
 
 
-def test_the_mode_is_taken_where_there_is_one_and_the_mean_where_there_is_none():
+def test_the_mode_falls_back_to_the_mean_where_there_is_none():
     def beta(concentration1, concentration0):
         return tfd.Independent(tfd.Beta(concentration1, concentration0), 1)
 
@@ -35,7 +35,7 @@ def test_the_mode_is_taken_where_there_is_one_and_the_mean_where_there_is_none()
     )
 
 
-def test_the_mean_stands_in_for_a_mode_that_tfp_does_not_have():
+def test_the_mean_replaces_a_mode_that_tfp_does_not_implement():
     def mixture(loc):
         components = tfd.Normal(tf.stack([loc[:, 0], loc[:, 1]], axis=-1), 1.0)
         return tfd.MixtureSameFamily(tfd.Categorical(probs=[0.25, 0.75]), components)
@@ -44,14 +44,14 @@ def test_the_mean_stands_in_for_a_mode_that_tfp_does_not_have():
     np.testing.assert_allclose(policy(np.zeros((2, 3), np.float32)), [3.0, 3.0], rtol=1e-6)
 
 
-def test_the_mode_of_categories_is_the_likeliest():
+def test_the_mode_of_a_categorical_is_the_likeliest_category():
     spec = ppo_tf.action_spec(gymnasium.spaces.Discrete(3, start=5))
     policy = constant_policy(spec.family, logits=[0.0, 2.0, 1.0])
     action = spec.action_map(policy.mode(np.zeros((2, 3), np.float32)))
     assert action.numpy().tolist() == [6, 6]
 
 
-def test_parts_of_a_joint_that_the_actor_lacks_are_named():
+def test_missing_parts_of_a_joint_are_named():
     spec = ppo_tf.action_spec(helpers.HYBRID)
     inputs = keras.Input((3,))
     features = keras.layers.Dense(4)(inputs)

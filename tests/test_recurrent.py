@@ -1,4 +1,4 @@
-"""Models with a memory: against Keras' own layers, over episode ends, rollouts and updates."""
+"""Recurrent models: against Keras' own layers, across episode ends, rollouts and updates."""
 
 import dataclasses
 
@@ -28,7 +28,7 @@ STEPS, BATCH = 7, 4
 
 
 def make_model(cell="lstm", outputs=3, features=6):
-    """dense encoder -> cell -> dense head; without outputs a critic."""
+    """Dense encoder -> cell -> dense head; a critic if outputs is 0 or None."""
     inputs = keras.Input((3,))
     encoded = keras.layers.Dense(features, "tanh", bias_initializer="ones")(inputs)
     top = keras.Input((5,))
@@ -77,7 +77,7 @@ def test_a_sequence_without_ends_is_what_keras_computes(cell):
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_unrolling_is_stepping_with_the_state_emptied_at_starts(cell):
+def test_unrolling_equals_stepping_with_the_state_reset_at_starts(cell):
     model = make_model(cell)
     observations, starts, _ = data()
     initial = [s + 0.5 for s in model.initial_state(BATCH)]
@@ -127,14 +127,14 @@ def test_sequences_keep_their_steps_and_their_first_states():
 
 
 @pytest.mark.parametrize(("cell", "horizon"), [("lstm", 16), ("gru", 8)])
-def test_the_first_ratio_is_one_over_rollouts_and_ends(cell, horizon):
-    """What acted and what learns agree on states across rollouts: the divergence starts at 0."""
+def test_the_first_ratio_is_one_across_rollouts_and_episode_ends(cell, horizon):
+    """Acting and learning agree on the states across rollouts: the divergence starts at 0."""
     envs = ppo_tf.make_envs("CartPole-v1", 2, seed=1, backend="sync")
     learner = _cartpole_learner(cell)
     collector = ppo_tf.VectorCollector(envs, learner.policy, horizon)
     state = [np.zeros(s.shape, np.float32) for s in learner.policy.initial_state(2)]
     ends = 0
-    for _ in range(64 // horizon):  # steps enough for an episode to end, whoever acts
+    for _ in range(64 // horizon):  # enough steps for an episode to end, whatever the policy
         trajectory, _ = collector.collect()
         ends += int((trajectory.terminated | trajectory.truncated).sum())
         _, states = learner.policy.unroll(trajectory.observations, state, trajectory.starts)
@@ -205,7 +205,7 @@ def make_plain_actor():
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_gradients_of_a_sequence_are_those_of_its_steps(cell):
+def test_gradients_of_a_sequence_equal_those_of_its_steps(cell):
     model = make_model(cell)
     observations, starts, _ = data()
     initial = [tf.constant(s + 0.5) for s in model.initial_state(BATCH)]
@@ -237,7 +237,7 @@ def test_gradients_of_a_sequence_are_those_of_its_steps(cell):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
-def test_gradients_reach_back_through_a_sequence_and_no_further():
+def test_gradients_reach_back_through_a_sequence_but_no_further():
     model = make_model()
     observations, starts, state = data(end=0.0)
     x = tf.constant(observations)

@@ -1,4 +1,4 @@
-"""A run that was interrupted and goes on equals one that was not, bit for bit."""
+"""A resumed run equals an uninterrupted one, bit for bit."""
 
 import environments
 import helpers
@@ -30,7 +30,7 @@ class Interrupt(keras.callbacks.Callback):
 
 
 def make(env_id, *, cell=None, seed=3, **kwargs):
-    """A learner with everything that carries something on, and its environments."""
+    """A learner with everything that carries state, and its environments."""
     envs = ppo_tf.make_envs(env_id, NUM_ENVS, seed=seed, **kwargs)
     learner = ppo_tf.Learner(
         helpers.make_policy(envs, cell=cell),
@@ -50,7 +50,7 @@ def make(env_id, *, cell=None, seed=3, **kwargs):
 
 
 def train(folder, iterations, *callbacks, **kwargs):
-    """Trains in a folder, from its newest checkpoint if there is one: (learner, history)."""
+    """Trains in a folder, from its newest checkpoint if any; returns (learner, history)."""
     learner, envs = make(**kwargs)
     history = ppo_tf.fit(
         learner,
@@ -65,7 +65,7 @@ def train(folder, iterations, *callbacks, **kwargs):
 
 
 def rows(folder):
-    """metrics.csv without what a clock measured."""
+    """metrics.csv without the measured times."""
     return without_times(read_csv(folder / "metrics.csv"))
 
 
@@ -74,7 +74,7 @@ def files(folder):
 
 
 def assert_equal_runs(one, other):
-    """One and the other are (learner, folder)."""
+    """Both are (learner, folder)."""
     for a, b in zip(helpers.numbers(one[0]), helpers.numbers(other[0]), strict=True):
         np.testing.assert_array_equal(a, b)
     assert one[0].iterations == other[0].iterations
@@ -121,7 +121,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(name, tmp_path):
     assert [row["iteration"] for row in rows(tmp_path / "whole")] == list("0123456")
 
 
-def test_the_best_checkpoint_is_by_a_log_that_a_callback_adds(tmp_path):
+def test_the_best_checkpoint_can_go_by_a_log_that_a_callback_adds(tmp_path):
     scores = [1.0, 9.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]
 
     class Score(keras.callbacks.Callback):

@@ -1,4 +1,4 @@
-"""TensorBoardScalars: what TensorBoard shows of a run, also of one that was interrupted."""
+"""TensorBoardScalars: what TensorBoard shows of a run, interrupted or not."""
 
 import json
 import re
@@ -37,13 +37,13 @@ FLAT = {
 
 
 def points(folder, tag="train/loss", reader=event_accumulator):
-    """[(step, value)] as one of TensorBoard's own readers has them."""
+    """[(step, value)] as read by one of TensorBoard's own readers."""
     events = reader.EventAccumulator(str(folder), size_guidance={"tensors": 0}).Reload()
     return [(p.step, tf.make_ndarray(p.tensor_proto).item()) for p in events.Tensors(tag)]
 
 
 def raw_points(folder):
-    """[step] of every scalar record in the folder's files, whatever a reader makes of them."""
+    """[step] of every scalar record in the folder's files, whether a reader shows it or not."""
     steps = []
     for path in sorted(folder.glob("events*")):
         for record in tf.data.TFRecordDataset(str(path)):
@@ -58,12 +58,12 @@ EXPECTED = [(100 * (i + 1), i + 0.5) for i in range(6)]
 
 @pytest.mark.parametrize("cut_record", [False, True])
 def test_a_resumed_run_shows_each_point_once(tmp_path, cut_record):
-    """Killed after iteration 4, its last checkpoint was after iteration 2."""
+    """The run is killed after iteration 4; its last checkpoint is from iteration 2."""
     before = ppo_tf.TensorBoardScalars(tmp_path, SETTINGS)
     loop = loops.Loop(before).run(0, 2)
     state = json.loads(json.dumps(before.state()))
-    loop.run(3, 4, train__loss=99.0)  # what came after the checkpoint shall not be seen
-    if cut_record:  # the machine stopped within a write
+    loop.run(3, 4, train__loss=99.0)  # points after the checkpoint must not be seen
+    if cut_record:  # the machine stopped in the middle of a write
         (path,) = tmp_path.glob("events*")
         path.write_bytes(path.read_bytes()[:-7])
     after = ppo_tf.TensorBoardScalars(tmp_path, SETTINGS)
@@ -85,7 +85,7 @@ def test_a_run_can_be_resumed_again_from_an_older_checkpoint(tmp_path):
     third = ppo_tf.TensorBoardScalars(tmp_path)  # the newest checkpoint was damaged
     third.load_state(old)
     loops.Loop(third).run(2, 3)
-    assert not set(tmp_path.iterdir()) >= second_files  # the second's file is of no run any more
+    assert not set(tmp_path.iterdir()) >= second_files  # the second's file belongs to no run
     assert raw_points(tmp_path) == [100, 200, 300, 400]
     newer = third.state()
     fourth = ppo_tf.TensorBoardScalars(tmp_path)
@@ -95,8 +95,8 @@ def test_a_run_can_be_resumed_again_from_an_older_checkpoint(tmp_path):
     assert points(tmp_path) == EXPECTED
 
 
-def test_files_of_others_stay_as_they_are(tmp_path):
-    earlier = ppo_tf.TensorBoardScalars(tmp_path)  # a run of ours before, in the same folder
+def test_files_of_other_writers_stay_as_they_are(tmp_path):
+    earlier = ppo_tf.TensorBoardScalars(tmp_path)  # an earlier run of ours in the same folder
     loops.Loop(earlier).run(0, 0).end()
     run = ppo_tf.TensorBoardScalars(tmp_path)
     loop = loops.Loop(run).run(0, 0)
@@ -113,17 +113,17 @@ def test_files_of_others_stay_as_they_are(tmp_path):
     assert {path: path.read_bytes() for path in kept} == kept
 
 
-def test_a_new_run_in_a_used_folder_hides_the_one_before(tmp_path):
+def test_a_new_run_in_a_used_folder_hides_the_previous_one(tmp_path):
     loops.Loop(ppo_tf.TensorBoardScalars(tmp_path)).run(0, 5, train__loss=97.0).end()
     callback = ppo_tf.TensorBoardScalars(tmp_path)
     loops.Loop(callback).run(0, 2).end()
-    server = plugin_event_accumulator  # what the server reads with; the other shows all there is
+    server = plugin_event_accumulator  # the server's reader; the other one shows everything
     assert points(tmp_path, reader=server) == EXPECTED[:3]
     loops.Loop(callback).run(0, 1).end()  # the same object once more
     assert points(tmp_path, reader=server) == EXPECTED[:2]
 
 
-def test_an_event_file_that_is_not_there_any_more_is_an_error(tmp_path):
+def test_a_missing_event_file_is_an_error(tmp_path):
     run = ppo_tf.TensorBoardScalars(tmp_path)
     loops.Loop(run).run(0, 0)
     (path,) = tmp_path.iterdir()
@@ -136,7 +136,7 @@ def test_an_event_file_that_is_not_there_any_more_is_an_error(tmp_path):
 
 @pytest.mark.parametrize("room", [0, 3000])
 def test_a_full_disk_is_one_clear_error(tmp_path, room):
-    """A limit of the size of files fails like a full disk, in the middle of a write."""
+    """A limit on file size fails like a full disk, in the middle of a write."""
     resource = pytest.importorskip("resource")  # not on Windows
     callback = ppo_tf.TensorBoardScalars(tmp_path, SETTINGS)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -148,13 +148,13 @@ def test_a_full_disk_is_one_clear_error(tmp_path, room):
                 loop.run(0, 999)
             finally:
                 loop.end()
-        assert caught.value.__cause__.__context__ is None  # it is the first one that failed
+        assert caught.value.__cause__.__context__ is None  # it is the first failure
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 class Server:
-    """A TensorBoard of its own process, on a free port."""
+    """A TensorBoard in a separate process, on a free port."""
 
     def __init__(self, logdir):
         command = [sys.executable, "-m", "tensorboard.main", "--host=127.0.0.1", "--port=0"]
@@ -175,7 +175,7 @@ class Server:
         return json.loads(urllib.request.urlopen(request, timeout=30).read())
 
     def wait(self, condition):
-        """What the condition returns, once that is true."""
+        """Waits until the condition returns something true; returns that."""
         while not (found := condition()):
             assert time.monotonic() < self.deadline, "TensorBoard does not show it"
             time.sleep(0.1)
@@ -228,7 +228,7 @@ def test_a_tensorboard_server_shows_the_run(tmp_path):
         assert metrics == ["rollout/episode_return", "eval/mean_return"]
         request = {
             "experimentName": ".",
-            "allowedStatuses": ["STATUS_SUCCESS"],  # it says that the run has ended well
+            "allowedStatuses": ["STATUS_SUCCESS"],  # the run ended well
             "colParams": [{"metric": {"tag": "rollout/episode_return", "group": ""}}],
             "startIndex": 0,
             "sliceSize": 10,
@@ -240,7 +240,7 @@ def test_a_tensorboard_server_shows_the_run(tmp_path):
             "rollout/episode_return": pytest.approx(history["rollout/episode_return"][-1])
         }
 
-        # The run goes on from a checkpoint while the server runs: the later points go.
+        # The run resumes from a checkpoint while the server runs: the later points disappear.
         folder = tmp_path / "live"
         before = ppo_tf.TensorBoardScalars(folder)
         loop = loops.Loop(before).run(0, 2)

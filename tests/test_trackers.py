@@ -1,4 +1,4 @@
-"""Weights & Biases and MLflow, without a server: what they wrote is what the logs said."""
+"""Weights & Biases and MLflow, without a server: what they write equals the logs."""
 
 import json
 import struct
@@ -22,7 +22,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def rollouts():
-    """A learner compiled once, and rollouts in the first of which no episode ended."""
+    """A learner compiled once, and rollouts; no episode ends in the first one."""
     learner, envs = loops.make_learner()
     collector = ppo_tf.VectorCollector(envs, learner.policy, loops.HORIZON)
     collected = [collector.collect() for _ in range(4)]
@@ -51,10 +51,10 @@ def expected(history):
 
 
 class Stop(Exception):
-    """Flies out of a callback."""
+    """Raised in a callback."""
 
 
-def test_settings_are_flattened_to_numbers_and_texts():
+def test_settings_are_flattened_to_numbers_and_text():
     assert flat_settings({**SETTINGS, "n": 3, "on": True, "x": np.float32}) == {
         "learning_rate": 3e-4,
         "hidden_sizes": "64,64",
@@ -78,7 +78,7 @@ def test_a_missing_package_is_an_error_that_names_the_extra(monkeypatch, name, e
 
 
 def read_wandb(folder):
-    """The runs in a folder, each as its records in the order in which they were written.
+    """The runs in a folder, each a list of records in the order they were written.
 
     A .wandb file is a header of 7 bytes and a LevelDB log: blocks of 32 KiB, in them chunks of
     CRC, length, kind (1 whole, 2 first, 3 middle, 4 last) and data; the data are protobuf records.
@@ -103,7 +103,7 @@ def read_wandb(folder):
 
 
 def finished_wandb(folder, count):
-    """The runs in a folder, each to its end: `finish` tells wandb's process and does not wait."""
+    """The finished runs in a folder: `finish` notifies wandb's process without waiting for it."""
     deadline = time.monotonic() + 60
     while True:
         runs = read_wandb(folder)
@@ -149,7 +149,7 @@ def test_wandb_holds_the_logs_over_environment_steps(fit, tmp_path, offline, cap
     assert capfd.readouterr() == ("", "")
 
 
-def test_wandb_goes_on_with_the_same_run(tmp_path, offline, capfd):
+def test_wandb_resumes_the_same_run(tmp_path, offline, capfd):
     before = ppo_tf.WandbLogger("probe", directory=tmp_path)
     loop = loops.Loop(before).run(0, 2)
     state = json.loads(json.dumps(before.state()))
@@ -160,7 +160,7 @@ def test_wandb_goes_on_with_the_same_run(tmp_path, offline, capfd):
             loop.end()
     finished_wandb(tmp_path, 1)
     second = int(time.time())
-    while int(time.time()) == second:  # wandb names its folders by it
+    while int(time.time()) == second:  # wandb names its folders by the second
         time.sleep(0.05)
     after = ppo_tf.WandbLogger("probe", directory=tmp_path)
     after.load_state(state)
@@ -175,7 +175,7 @@ def test_wandb_goes_on_with_the_same_run(tmp_path, offline, capfd):
 
 
 class Server:
-    """Stands in for wandb with a server that has steps up to 300 of the run already."""
+    """Stands in for wandb with a server that already has the run's steps up to 300."""
 
     def __init__(self):
         self.logged, self.options = [], None
@@ -192,7 +192,7 @@ class Server:
         self.logged.append(step)
 
 
-def test_wandb_does_not_log_steps_twice_that_the_server_has(monkeypatch):
+def test_wandb_does_not_repeat_steps_that_the_server_has(monkeypatch):
     server = Server()
     monkeypatch.setitem(sys.modules, "wandb", server)
     callback = ppo_tf.WandbLogger("probe")
@@ -210,7 +210,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:The ``noload``:DeprecationWarnin
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory):
-    """The address of an empty database; to make one takes a second."""
+    """The address of an empty database, which takes a second to create."""
     pytest.importorskip("mlflow")
     pytest.importorskip("sqlalchemy")
     return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
@@ -242,7 +242,7 @@ def test_mlflow_holds_the_logs_over_environment_steps(fit, database, capfd):
     assert (run.info.run_name, run.info.status) == ("first", "FINISHED")
 
 
-def test_mlflow_goes_on_with_the_same_run_and_logs_no_step_twice(database, capfd):
+def test_mlflow_resumes_the_same_run_and_logs_no_step_twice(database, capfd):
     def callback():
         return ppo_tf.MLflowLogger("resumed", tracking_uri=database)
 
@@ -275,7 +275,7 @@ def test_a_second_run_of_the_same_object_is_another_run(database):
     assert len(mlflow_runs(database, "twice")[1]) == 2
 
 
-def test_a_run_within_the_handling_of_an_exception_has_not_failed(database):
+def test_a_run_inside_an_exception_handler_has_not_failed(database):
     try:
         raise Stop
     except Stop:

@@ -24,7 +24,7 @@ ROLLOUT_LOGS = {
     "rollout/episode_length",
 }
 TIME_LOGS = {"time/seconds", "time/steps_per_second"}
-TRAIN_LOGS = {  # those that every loss has, with a distribution whose KL and entropy TFP knows
+TRAIN_LOGS = {  # those of every loss, with a distribution whose KL and entropy TFP knows
     "train/loss",
     "train/policy_loss",
     "train/value_loss",
@@ -69,7 +69,7 @@ class Data:
 
 
 class Recorder(keras.callbacks.Callback):
-    """Notes what is called, with which logs."""
+    """Records the calls and their logs."""
 
     def __init__(self):
         super().__init__()
@@ -122,7 +122,7 @@ def fit(shared):
 
 
 def plain(history):
-    """The logs without times, comparable."""
+    """The logs without times, for comparison."""
     return {name: values for name, values in history.items() if name not in TIME_LOGS}
 
 
@@ -179,7 +179,7 @@ def test_before_the_first_episode_ends_its_return_is_nan_not_zero(shared):
     ("total_steps", "iterations"),
     [(BATCH, 1), (2 * BATCH - 1, 1), (2 * BATCH, 2), (3 * BATCH + 1, 3)],
 )
-def test_as_many_iterations_as_fit_into_total_steps(fit, total_steps, iterations):
+def test_there_are_as_many_iterations_as_fit_into_total_steps(fit, total_steps, iterations):
     recorder = Recorder()
     history, data = fit(total_steps=total_steps, callbacks=[recorder])
     assert data.collected == iterations
@@ -216,7 +216,7 @@ def test_a_minibatch_that_does_not_divide_is_an_error_before_anything_else(as_co
     if as_collector:
         source = ppo_tf.VectorCollector(envs, learner.policy, HORIZON)
     with pytest.raises(ValueError) as caught:
-        # Too few steps as well: what comes first is the minibatch.
+        # There are too few steps as well; the minibatch is checked first.
         ppo_tf.fit(learner, source, total_steps=1, horizon=HORIZON, callbacks=[recorder])
     assert "minibatch_size=7" in str(caught.value)
     assert f"horizon * num_envs={BATCH}" in str(caught.value)
@@ -224,7 +224,7 @@ def test_a_minibatch_that_does_not_divide_is_an_error_before_anything_else(as_co
     assert [env.unwrapped.steps for env in envs.envs] == [0] * NUM_ENVS
 
 
-def test_the_callbacks_model_is_the_policy_and_it_may_stop_the_training(shared, fit):
+def test_the_callbacks_model_is_the_policy_and_can_stop_training(shared, fit):
     learner, _ = shared
     models = []
 
@@ -237,7 +237,7 @@ def test_the_callbacks_model_is_the_policy_and_it_may_stop_the_training(shared, 
     assert models == [learner.policy]
     assert (len(history["rollout/steps"]), data.collected) == (2, 2)
     assert recorder.calls[-2:] == ["end 1", "train_end"]
-    # A stop is of one run: the next one trains.
+    # A stop ends only that run: the next one trains.
     assert len(fit()[0]["rollout/steps"]) == 3
 
 
@@ -255,7 +255,7 @@ def test_metrics_csv_has_one_row_per_iteration_under_one_header(fit, tmp_path):
         assert [float(row[column]) for row in rows] == history[name], name
 
 
-def test_metrics_csv_leaves_what_has_no_value_empty(shared, tmp_path):
+def test_metrics_csv_leaves_logs_without_a_value_empty(shared, tmp_path):
     learner, rollouts = shared
     rollouts = [(rollouts[0][0], []), (rollouts[1][0], [ppo_tf.Episode(7.0, 3)])]
     path = tmp_path / "metrics.csv"
@@ -263,7 +263,7 @@ def test_metrics_csv_leaves_what_has_no_value_empty(shared, tmp_path):
     assert [row["rollout/episode_return"] for row in read_csv(path)] == ["", "7.0"]
 
 
-def test_metrics_csv_can_be_read_while_training_goes_on(fit, tmp_path):
+def test_metrics_csv_can_be_read_during_training(fit, tmp_path):
     path = tmp_path / "metrics.csv"
     seen = []
     look = keras.callbacks.LambdaCallback(
@@ -274,7 +274,7 @@ def test_metrics_csv_can_be_read_while_training_goes_on(fit, tmp_path):
     assert all(text.endswith("\n") for text in seen)
 
 
-def test_progress_prints_plain_lines_where_there_is_no_terminal(fit):
+def test_progress_prints_plain_lines_without_a_terminal(fit):
     out = io.StringIO()
     console = rich.console.Console(file=out)
     history, _ = fit(callbacks=[ppo_tf.Progress(interval=0.0, console=console)])
@@ -290,7 +290,7 @@ def test_progress_prints_plain_lines_where_there_is_no_terminal(fit):
     assert lines[-1].endswith("0 s left")
 
 
-def test_progress_prints_at_most_every_interval_and_the_last_line_always(fit):
+def test_progress_prints_at_most_once_per_interval_and_always_the_last_line(fit):
     out = io.StringIO()
     console = rich.console.Console(file=out)
     fit(callbacks=[ppo_tf.Progress(interval=1e6, console=console)])
@@ -315,7 +315,7 @@ def test_progress_is_a_live_line_on_a_terminal(fit):
         assert f"{int(steps)}/{3 * BATCH} steps" in text
         assert f"return {value:.1f}" in text
     assert "\x1b[?25l" in text and text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")  # cursor
-    assert text.count("\n") < 3  # one line, drawn again and again
+    assert text.count("\n") < 3  # one line, redrawn each time
 
 
 def test_progress_shows_a_dash_before_the_first_episode_ends(shared):
@@ -327,7 +327,7 @@ def test_progress_shows_a_dash_before_the_first_episode_ends(shared):
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_train_end_is_called_when_an_exception_flies_out_of_a_callback(fit, tmp_path, error):
+def test_train_end_is_called_when_a_callback_raises(fit, tmp_path, error):
     def fail(callback):
         raise error("enough")
 
@@ -340,7 +340,7 @@ def test_train_end_is_called_when_an_exception_flies_out_of_a_callback(fit, tmp_
     assert text.count("\n") == 3 and text.endswith("\n")  # the header and two rows
 
 
-def test_train_end_is_called_when_the_environment_gives_a_nan():
+def test_train_end_is_called_when_the_environment_returns_a_nan():
     learner, envs = make_learner(environments.NAN_REWARD)
     envs.envs[2].unwrapped.at = 3
     for env in (0, 1, 3):
@@ -353,7 +353,7 @@ def test_train_end_is_called_when_the_environment_gives_a_nan():
 
 @pytest.fixture(scope="module")
 def seeded():
-    """Histories of runs that share nothing but the code: seeds 0, 0 and 1."""
+    """Histories of independent runs: seeds 0, 0 and 1."""
 
     def run(seed):
         learner, envs = make_learner("CartPole-v1", seed=seed)
@@ -368,7 +368,7 @@ def test_the_same_seed_gives_the_same_metrics(seeded):
     assert all(math.isfinite(value) for value in one["train/policy_loss"])
 
 
-def test_another_seed_gives_other_metrics(seeded):
+def test_another_seed_gives_different_metrics(seeded):
     one, _, other = seeded
     for name in ("train/kl_k3", "train/value_loss", "train/explained_variance"):
         assert one[name] != other[name], name

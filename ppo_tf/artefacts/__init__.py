@@ -1,4 +1,4 @@
-"""What a policy becomes outside of ppo_tf: files that act without it.
+"""Artefacts: a policy as files that act without ppo_tf.
 
 Checkpoints, which only ppo_tf reads, are in `training`.
 """

@@ -1,5 +1,4 @@
-"""The self-contained artefact: a SavedModel that acts with plain TensorFlow, without ppo_tf or
-TFP."""
+"""Self-contained SavedModels that act with plain TensorFlow, without ppo_tf or TFP."""
 
 from __future__ import annotations
 
@@ -16,8 +15,8 @@ from ppo_tf.policies.policy import Policy
 from ppo_tf.support.folders import check_new_folder, check_replaceable, complete_folder
 from ppo_tf.types import Nest
 
-METADATA = Path("assets.extra") / "policy.json"  # the folder SavedModel keeps for users' files
-MARKER = "saved_model.pb"  # by which a saved policy is known
+METADATA = Path("assets.extra") / "policy.json"  # the folder SavedModel reserves for users' files
+MARKER = "saved_model.pb"  # the file that identifies a saved policy
 
 
 def export_policy(
@@ -29,38 +28,38 @@ def export_policy(
     metadata: dict[str, Any] | None = None,
     replace: bool = False,
 ) -> Path:
-    """Writes a SavedModel with everything inside: normalisation, squashing, rescaling, clipping.
+    """Writes a SavedModel with everything included: normalisation, squashing, rescaling, clipping.
 
-    Signatures, all over a batch of observations as the environment gives them:
+    Signatures, all over a batch of observations as the environment returns them:
         serving_default(observation) -> {"action"}: the deterministic action, ready for `env.step`.
         sample(observation, seed int32 [2]) -> {"action"}: drawn from the policy; the same seed
             draws the same actions.
-        value(observation) -> {"value" float [B]}: the critic's, where one is given.
+        value(observation) -> {"value" float [B]}: the critic's value, if a critic is given.
 
-    The leaves of a Dict or Tuple are arguments and results of their own: the observation "arm/0" is
-    the argument arm_0, the action "arm/0" the result action_arm_0; what would not be a name, as of
-    a Tuple's first leaf, is called observation_0. A model with a memory also takes
-    state_0, state_1, ..., each [B, units], and returns those after the step; zeros, which
-    initial_state(batch_size int32) gives, start an episode.
+    Each leaf of a Dict or Tuple is a separate argument or result: the observation "arm/0" is the
+    argument arm_0, the action "arm/0" the result action_arm_0. A path that is not an identifier,
+    such as that of a Tuple's first leaf, is prefixed: observation_0. A recurrent policy also takes
+    state_0, state_1, ..., each [B, units], and returns their values after the step; an episode
+    starts with zeros, returned by initial_state(batch_size int32).
 
-    The folder appears complete or not at all. One that is replaced goes aside to `.NAME.replaced`
-    beside it for the moment of the change: after a crash a complete policy, the old or the new one,
-    is here or there, and the next call with replace=True clears up.
+    The folder appears complete or not at all. A policy that is replaced is moved to
+    `.NAME.replaced` beside it during the change: after a crash, a complete policy, old or new, is
+    in one of the two places, and the next call with replace=True cleans up.
 
     Args:
-        policy: to export.
-        path: of the folder.
-        critic: exported as `value`.
+        policy: policy to export.
+        path: path of the folder.
+        critic: critic to export as `value`.
         observation_spec: tf.TensorSpec of a batch of observations [None, ...], or a dict of them;
-            needed only where a model is a subclassed Keras model, which does not tell.
-        metadata: JSON values kept in assets.extra/policy.json, for instance the environment's id.
-        replace: whether a saved policy at path is replaced; by one process at a time.
+            needed only for subclassed Keras models, which do not know their input.
+        metadata: JSON values to keep in assets.extra/policy.json, such as the environment's id.
+        replace: whether to replace a saved policy at path; safe for one process at a time.
 
     Raises:
-        FileExistsError, NotADirectoryError, PermissionError: see `check_new_folder`; with replace
-            the first is raised for what is no saved policy.
-        OSError: it can't be written.
-        ValueError: no observation_spec where it is needed; names of arguments or results that
+        FileExistsError, NotADirectoryError, PermissionError: see `check_new_folder`; with replace,
+            FileExistsError means that path is not a saved policy.
+        OSError: the policy can't be written.
+        ValueError: observation_spec is needed but missing, or names of arguments or results
             collide.
     """
     path = check_replaceable(path, MARKER) if replace else check_new_folder(path)
@@ -85,14 +84,14 @@ def export_policy(
 
         signatures["value"] = _signature(value, critic, observation_spec)
     module = tf.Module()
-    # tf.Module does not see Keras 3 variables: what is not tracked would not be saved.
+    # tf.Module does not see Keras 3 variables; without this they would not be saved.
     models = [policy] if critic is None else [policy, critic]
     module.tracked = [v.value for model in models for v in model.variables]
 
     with complete_folder(path, MARKER if replace else None) as temporary:
         try:
             tf.saved_model.save(module, str(temporary), signatures=signatures)
-        except tf.errors.OpError as error:  # TensorFlow's own, also of files
+        except tf.errors.OpError as error:  # TensorFlow raises its own errors, for files too
             reason = error.message.splitlines()[0]
             raise OSError(f"cannot write the policy {path}: {reason}") from error
         (temporary / METADATA).parent.mkdir(exist_ok=True)
@@ -137,8 +136,8 @@ def _initial_state(model):
 
 
 def argument_name(path: str) -> str:
-    """The argument of the signatures that takes an observation's leaf, by the leaf's path; a plain
-    observation has the path ""."""
+    """Returns the signatures' argument name for an observation leaf, given its path; the path of a
+    plain observation is ""."""
     name = path.replace("/", "_")
     if not path:
         return "observation"
@@ -146,8 +145,8 @@ def argument_name(path: str) -> str:
 
 
 def result_name(path: str) -> str:
-    """The result of the signatures that is an action's leaf, by the leaf's path; a plain action has
-    the path ""."""
+    """Returns the signatures' result name for an action leaf, given its path; the path of a plain
+    action is ""."""
     return f"action_{path.replace('/', '_')}" if path else "action"
 
 

@@ -17,7 +17,7 @@ Logs = dict[str, Any] | None
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a log has no value, see `fit`."""
+    """Whether a log has no value; see `fit`."""
     return isinstance(value, float) and math.isnan(value)
 
 
@@ -31,14 +31,14 @@ def _is_json(value: Any) -> bool:
 
 
 class MetricsCSV(keras.callbacks.Callback):
-    """One row per iteration, written at once; an empty field where a quantity has no value.
+    """Writes one row per iteration, immediately; a field is empty where a log has no value.
 
-    Keras' own CSVLogger adds an empty `val_` column for each of ours, and drops logs that the first
-    row lacks; here they get a column, empty in the rows before. From a checkpoint it goes on where
-    the file was then: rows after that are cut off.
+    Keras' own CSVLogger adds an empty `val_` column for each log and drops logs that are not in the
+    first row; here they get a column, empty in earlier rows. When resumed from a checkpoint, the
+    file is cut to what it held then, and continued.
 
     Args:
-        path: of the file, written anew.
+        path: path of the file; a new run overwrites it.
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -47,11 +47,11 @@ class MetricsCSV(keras.callbacks.Callback):
         self._names: list[str] = []
 
     def state(self) -> dict[str, Any]:
-        """The size of the file and its columns."""
+        """Returns the size of the file and its columns."""
         return {"bytes": self._file.sync(), "names": self._names}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Cuts the file to that size."""
+        """Cuts the file to that size and restores the columns."""
         self._file.cut(state["bytes"])
         self._names = state["names"]
 
@@ -59,7 +59,7 @@ class MetricsCSV(keras.callbacks.Callback):
         """Opens the file."""
         if self._names:
             names, rows = self._read()
-            if names != self._names:  # columns that came after the checkpoint
+            if names != self._names:  # columns were added after the checkpoint
                 with naming(self._file.path):
                     write_atomically(self._file.path, self._as_csv(rows))
         self._file.open()
@@ -80,7 +80,7 @@ class MetricsCSV(keras.callbacks.Callback):
         self._names = []
 
     def _read(self) -> tuple[list[str], list[dict[str, Any]]]:
-        """Names and rows of the file, whatever a machine that stopped has left at its end."""
+        """The file's columns and rows; tolerates what a crash left at its end."""
         with open(self._file.path, newline="", errors="replace") as file:
             reader = csv.DictReader(line.replace("\0", "") for line in file)
             return list(reader.fieldnames or ()), list(reader)
@@ -95,12 +95,12 @@ class MetricsCSV(keras.callbacks.Callback):
 
 
 class MetricsJSONL(keras.callbacks.Callback):
-    """One JSON object per iteration and line, written at once; null where a quantity has no value.
+    """Writes one line of JSON per iteration, immediately; null where a log has no value.
 
-    From a checkpoint it goes on where the file was then: lines after that are cut off.
+    When resumed from a checkpoint, the file is cut to what it held then, and continued.
 
     Args:
-        path: of the file, written anew.
+        path: path of the file; a new run overwrites it.
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -108,7 +108,7 @@ class MetricsJSONL(keras.callbacks.Callback):
         self._file = AppendedFile(path)
 
     def state(self) -> dict[str, Any]:
-        """The size of the file."""
+        """Returns the size of the file."""
         return {"bytes": self._file.sync()}
 
     def load_state(self, state: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""`PeriodicEvaluation`: how good the policy is while it trains, and the best one on the disk."""
+"""`PeriodicEvaluation`: evaluates the policy during training and keeps the best one on disk."""
 
 from __future__ import annotations
 
@@ -14,39 +14,40 @@ from ppo_tf.artefacts.saved_model import export_policy
 from ppo_tf.callbacks.logs import passes_multiple
 from ppo_tf.evaluating.evaluation import Act, make_act, make_evaluation_envs, play
 
-LOGS = ("mean_return", "std_return", "mean_length")  # of `Evaluation.summary`, as eval/...
+LOGS = ("mean_return", "std_return", "mean_length")  # from `Evaluation.summary`, logged as eval/*
 
 
 class PeriodicEvaluation(keras.callbacks.Callback):
-    """Evaluates the policy as it trains, and keeps the best so far as an exported policy.
+    """Evaluates the policy during training and exports the best one so far.
 
     In each iteration that reaches a multiple of `every`, the logs get `eval/mean_return`,
-    `eval/std_return` and `eval/mean_length` of the result of `evaluate`, on the same episodes each
-    time; in all others those are NaN. Callbacks see them that come after this one in the list. The
-    environments and the compiled acting are made once. Nothing that is random in the training is
-    touched: its other metrics are the same with and without.
+    `eval/std_return` and `eval/mean_length` from `evaluate`, on the same episodes each time; in all
+    other iterations they are NaN. Only callbacks later in the list see them. The environments are
+    made and the policy compiled once. The training's own random numbers are not touched: all other
+    metrics are the same with and without this callback.
 
-    From a checkpoint it goes on with the best score until then. What was exported between that
-    checkpoint and an interruption is exported again when the same policy comes again.
+    When resumed from a checkpoint, it continues with the best score up to then. A policy exported
+    between that checkpoint and the interruption is exported again when training reaches it again.
 
     Args:
-        env_id: of the environment.
-        every: environment steps from one evaluation to the next.
-        episodes: of an evaluation.
-        seed: of the episodes and of sampled actions.
-        deterministic: whether the policy takes its mode or draws.
-        num_envs: environments side by side, at most.
-        best_path: folder for the policy with the highest mean return so far, the earlier of equal
-            ones; replaced by each better one. None: nothing is written.
+        env_id: id of the environment.
+        every: environment steps between evaluations.
+        episodes: number of episodes per evaluation.
+        seed: seed of the episodes and of sampled actions.
+        deterministic: whether the policy takes its mode instead of sampling.
+        num_envs: maximum number of environments run in parallel.
+        best_path: folder for the policy with the highest mean return so far, the earlier one if
+            equal; replaced by each better one. With None nothing is written.
         metadata: JSON values to keep with it; "env", "steps", "episodes" and the logs are added.
-        critic: to export with it.
-        kwargs: of the environment.
+        critic: critic to export with it.
+        kwargs: further arguments of the environment.
 
     Attributes:
         best: highest mean return so far; None before the first evaluation.
 
     Raises:
-        ValueError: an argument out of range. From `fit` what `evaluate` and `export_policy` raise.
+        ValueError: an argument is out of range. During `fit`, whatever `evaluate` and
+            `export_policy` raise.
     """
 
     def __init__(
@@ -79,11 +80,11 @@ class PeriodicEvaluation(keras.callbacks.Callback):
         self._act: Act | None = None
 
     def state(self) -> dict[str, Any]:
-        """The best score, and the steps of the last evaluation."""
+        """Returns the best score, and the steps at the last evaluation."""
         return {"best": self.best, "evaluated": self._evaluated}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Takes them back."""
+        """Restores them."""
         self.best, self._evaluated = state["best"], state["evaluated"]
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -92,7 +93,7 @@ class PeriodicEvaluation(keras.callbacks.Callback):
         self._act = make_act(self.model, self._envs, self._deterministic)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
-        """Evaluates if it is time, and completes the logs."""
+        """Evaluates if it is time, and adds to the logs."""
         steps = int(logs["rollout/steps"])
         summary: dict[str, Any] = dict.fromkeys(LOGS, np.nan)
         if passes_multiple(self._every, self._evaluated, steps):
@@ -120,6 +121,6 @@ class PeriodicEvaluation(keras.callbacks.Callback):
                 metadata={**self._metadata, "steps": steps, **{n: summary[n] for n in LOGS}},
                 replace=True,
             )
-            # The graphs of an export are cycles of over a MB, and Python waits long to look for
-            # cycles: it did not in 50 exports.
+            # An export leaves reference cycles of over a MB, which Python is slow to collect: it
+            # had not done so after 50 exports.
             gc.collect()

@@ -1,4 +1,4 @@
-"""`Progress`: how far a training is, on the terminal."""
+"""`Progress`: the progress of a training run on the terminal."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from ppo_tf.callbacks.logs import Logs, is_missing
 
 
 class Progress(keras.callbacks.Callback):
-    """A live line with steps, steps/s, return and time left; plain lines where there is no
-    terminal.
+    """Shows steps, steps/s, return and time left: a live line on a terminal, plain lines elsewhere.
 
     Args:
-        interval: seconds between plain lines.
-        console: of rich, by default standard output.
+        interval: minimum time between plain lines, in seconds.
+        console: rich console; by default standard output.
     """
 
     def __init__(self, interval: float = 5.0, console: rich.console.Console | None = None):
@@ -38,16 +37,16 @@ class Progress(keras.callbacks.Callback):
                 rich.progress.TextColumn("{task.fields[rate]} steps/s  return {task.fields[ret]}"),
                 rich.progress.TimeRemainingColumn(),
                 console=self._console,
-                auto_refresh=False,  # a thread of its own would take time from the environments
+                auto_refresh=False,  # a refresh thread would take time from the environments
             )
             self._bar.start()
             self._task = self._bar.add_task("", total=self._total, rate="-", ret="-")
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        """Moves the line, or prints one if it is time."""
+        """Updates the live line, or prints a plain one if it is time."""
         logs = logs or {}
         steps, now = int(logs["rollout/steps"]), time.perf_counter()
-        if self._first is None:  # it compiled, which is no measure of what is to come
+        if self._first is None:  # it included compilation, so its speed says nothing
             self._first = (steps, now)
             rate, left = "-", "-"
         else:

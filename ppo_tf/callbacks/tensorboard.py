@@ -1,4 +1,4 @@
-"""`TensorBoardScalars`: a run's logs and settings for TensorBoard, as a Keras callback."""
+"""`TensorBoardScalars`: a Keras callback that writes a run's logs and settings for TensorBoard."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from ppo_tf.callbacks.logs import Logs
 from ppo_tf.callbacks.trackers import Session, flat_settings, steps_and_values
 from ppo_tf.support.files import AppendedFile
 
-# What the page of hyperparameters compares runs by; a run without one of them has an empty field.
+# Metrics by which TensorBoard's HPARAMS page compares runs; one that a run lacks stays empty.
 HPARAMS_METRICS = ("rollout/episode_return", "eval/mean_return")
 
-_SUFFIX = ".ppo_tf"  # of our event files, to know them from those of others in the same folder
+_SUFFIX = ".ppo_tf"  # tells our event files from others in the same folder
 
 
 class TensorBoardScalars(keras.callbacks.Callback):
-    """The logs as TensorBoard scalars over environment steps, grouped by their prefix.
+    """Writes the logs as TensorBoard scalars over environment steps, grouped by prefix.
 
-    With settings, also the hyperparameters of TensorBoard's page HPARAMS and, on its page TEXT, a
-    table of them. From a checkpoint it goes on where the event files were then: what came after is
-    cut off, and a server that has read it already is told to drop it. A new run in a used folder
-    hides the one before.
+    With settings, also writes the hyperparameters for TensorBoard's HPARAMS page and a table of
+    them for its TEXT page. When resumed from a checkpoint, the event files are cut to what they
+    held then, and a server that has already read more is told to drop it. A new run in a used
+    folder hides the previous one.
 
     Args:
-        logdir: folder of the event files, made if needed.
-        settings: of the run, by name; dicts of dicts are flattened.
+        logdir: folder of the event files, created if needed.
+        settings: the run's settings by name; nested dicts are flattened.
     """
 
     def __init__(self, logdir: str | os.PathLike, settings: dict[str, Any] | None = None):
@@ -49,15 +49,15 @@ class TensorBoardScalars(keras.callbacks.Callback):
         self._session = Session()
 
     def state(self) -> dict[str, Any]:
-        """The names and sizes of the event files, and the last step in them."""
+        """Returns the names and sizes of the event files, and the last step in them."""
         return {"sizes": {**self._sizes, self._name: self._file.sync()}, "steps": self._steps}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Goes on behind that step: files are cut when training begins."""
+        """Continues after that step; the files are cut when training begins."""
         self._sizes, self._steps = dict(state["sizes"]), state["steps"]
 
     def on_train_begin(self, logs: Logs = None) -> None:
-        """Opens an event file of its own: a server does not follow a file that was cut."""
+        """Opens a new event file, because a server does not follow a file that was cut."""
         self._session.begin()
         self._logdir.mkdir(parents=True, exist_ok=True)
         self._name = self._new_name()
@@ -80,7 +80,7 @@ class TensorBoardScalars(keras.callbacks.Callback):
         self._write(event_pb2.Event(step=self._steps, summary=summary))
 
     def on_train_end(self, logs: Logs = None) -> None:
-        """Says how the run ended and closes the event file."""
+        """Records how the run ended and closes the event file."""
         failed = self._session.failed()
         if self._settings:
             status = api_pb2.STATUS_FAILURE if failed else api_pb2.STATUS_SUCCESS
@@ -89,7 +89,7 @@ class TensorBoardScalars(keras.callbacks.Callback):
             try:
                 self._write(event_pb2.Event(summary=_hparams(tag, session_end_info=end)))
             except OSError:
-                if not failed:  # else the same file failed before, and that error is on its way
+                if not failed:  # otherwise the file's first error is already being raised
                     raise
         self._file.close()
         self._sizes, self._steps = {}, -1
@@ -103,7 +103,7 @@ class TensorBoardScalars(keras.callbacks.Callback):
         return sorted(p.name for p in self._logdir.glob(f"events.out.tfevents.*{_SUFFIX}"))
 
     def _cut(self) -> None:
-        """Brings the folder back to the checkpoint."""
+        """Restores the folder to its state at the checkpoint."""
         for name, size in self._sizes.items():
             file = AppendedFile(self._logdir / name)
             file.cut(size)
@@ -115,7 +115,7 @@ class TensorBoardScalars(keras.callbacks.Callback):
                     (self._logdir / name).unlink()
 
     def _new_name(self) -> str:
-        """A name behind those of all our files there are, or were before some are deleted."""
+        """A name that sorts after all our files in the folder, including those to be deleted."""
         seconds = int(time.time())
         if ours := self._ours():
             seconds = max(seconds, int(ours[-1].split(".")[3]) + 1)
@@ -126,15 +126,15 @@ _SCALAR = scalar_metadata.create_summary_metadata(display_name=None, description
 
 
 def _scalar(name: str, value: float) -> Any:
-    """As `tf.summary.scalar` writes it."""
+    """A scalar in the form that `tf.summary.scalar` writes."""
     tensor = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, float_val=[value])
     return summary_pb2.Summary.Value(tag=name, tensor=tensor, metadata=_SCALAR)
 
 
 def _settings_summaries(settings: dict[str, Any]) -> list[Any]:
-    """The hyperparameters with the metrics to compare runs by, and a table."""
+    """Summaries of the hyperparameters, the metrics to compare runs by, and a table of settings."""
     experiment = api_pb2.Experiment(
-        # Typed, which `hparams_config_pb` does for given domains only: numbers get an axis.
+        # With types, so that numbers get an axis; `hparams_config_pb` sets them only with a domain.
         hparam_infos=[api_pb2.HParamInfo(name=n, type=_type(v)) for n, v in settings.items()],
         metric_infos=[hparams_api.Metric(name).as_proto() for name in HPARAMS_METRICS],
     )
@@ -150,7 +150,7 @@ def _settings_summaries(settings: dict[str, Any]) -> list[Any]:
 
 
 def _hparams(tag: str, **data: Any) -> Any:
-    """A summary of the plugin of hyperparameters."""
+    """A summary for the HParams plugin."""
     metadata = hparams_metadata.create_summary_metadata(plugin_data_pb2.HParamsPluginData(**data))
     value = {"tag": tag, "metadata": metadata, "tensor": hparams_metadata.NULL_TENSOR}
     return summary_pb2.Summary(value=[summary_pb2.Summary.Value(**value)])

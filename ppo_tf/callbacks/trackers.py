@@ -1,6 +1,7 @@
-"""Keras callbacks for `fit` that hand its logs to other programs: Weights & Biases, MLflow.
+"""Keras callbacks that send the logs of `fit` to Weights & Biases and MLflow.
 
-Their x axis is environment steps. Both go on from a checkpoint, see `types.Resumable`.
+The step is the number of environment steps. Both can resume from a checkpoint; see
+`types.Resumable`.
 """
 
 from __future__ import annotations
@@ -20,19 +21,19 @@ from ppo_tf.support.extras import needs
 
 
 class WandbLogger(keras.callbacks.Callback):
-    """The logs as a run of Weights & Biases, its step being environment steps.
+    """Logs to a run of Weights & Biases, with environment steps as its step.
 
-    From a checkpoint it goes on with the same run id. Online, steps that the server has already
-    are not logged again. Offline (`WANDB_MODE=offline`) nobody knows what the process before wrote
-    after the checkpoint: a second folder of the same id is written, `wandb sync` uploads both into
-    one run, and steps from the checkpoint on may be in both.
+    When resumed from a checkpoint, it continues the run of the same id. Online, steps that the
+    server already has are not logged again. Offline (`WANDB_MODE=offline`) there is no knowing what
+    the previous process wrote after the checkpoint: a second folder with the same id is written,
+    `wandb sync` uploads both into one run, and steps after the checkpoint may be in both.
 
     Args:
-        project: of Weights & Biases.
-        name: of the run; theirs by default.
-        config: settings of the run, by name.
-        directory: in which the folder `wandb` is made; the working directory by default.
-        options: more of `wandb.init`, such as entity, group, tags or mode.
+        project: name of the project.
+        name: name of the run; by default W&B chooses one.
+        config: the run's settings by name.
+        directory: folder in which the folder `wandb` is created; by default the working directory.
+        options: further arguments of `wandb.init`, such as entity, group, tags or mode.
 
     Raises:
         ImportError: wandb is not installed.
@@ -59,15 +60,15 @@ class WandbLogger(keras.callbacks.Callback):
         self._session = Session()
 
     def state(self) -> dict[str, Any]:
-        """The id of the run."""
+        """Returns the id of the run."""
         return {"id": self._id}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Goes on with that run."""
+        """Sets the run to resume."""
         self._id = state["id"]
 
     def on_train_begin(self, logs: Logs = None) -> None:
-        """Starts the run, or takes it up again."""
+        """Starts or resumes the run."""
         self._session.begin()
         if self._directory is not None:
             os.makedirs(self._directory, exist_ok=True)
@@ -79,7 +80,7 @@ class WandbLogger(keras.callbacks.Callback):
             settings=self._wandb.Settings(silent=True, console="off"),
         )
         self._id = self._run.id
-        self._first = self._run.starting_step  # of a run taken up again: behind its last step
+        self._first = self._run.starting_step  # of a resumed run: after its last step
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Logs the iteration."""
@@ -88,21 +89,21 @@ class WandbLogger(keras.callbacks.Callback):
             self._run.log(values, step=steps)
 
     def on_train_end(self, logs: Logs = None) -> None:
-        """Finishes the run: failed, if an exception ended the training."""
+        """Finishes the run, as failed if an exception ended the training."""
         self._run.finish(exit_code=int(self._session.failed()))
         self._id = None
 
 
 class MLflowLogger(keras.callbacks.Callback):
-    """The logs as metrics of an MLflow run, its step being environment steps.
+    """Logs to an MLflow run, with environment steps as its step.
 
-    From a checkpoint it goes on with the same run; steps that are in it already are not logged
+    When resumed from a checkpoint, it continues the same run. Steps already in it are not logged
     again: the resumed training repeats them bit for bit.
 
     Args:
-        experiment: name; made if there is none.
-        name: of the run; MLflow's choice by default.
-        config: settings of the run, by name, its parameters; dicts of dicts are flattened.
+        experiment: name of the experiment, created if needed.
+        name: name of the run; by default MLflow chooses one.
+        config: the run's settings by name, logged as its parameters; nested dicts are flattened.
         tracking_uri: a server or a database, such as "sqlite:///mlflow.db"; by default MLflow's.
 
     Raises:
@@ -128,17 +129,17 @@ class MLflowLogger(keras.callbacks.Callback):
         self._session = Session()
 
     def state(self) -> dict[str, Any]:
-        """The id of the run."""
+        """Returns the id of the run."""
         return {"id": self._id}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Goes on with that run."""
+        """Sets the run to resume."""
         self._id = state["id"]
 
     def on_train_begin(self, logs: Logs = None) -> None:
-        """Starts the run, or takes it up again."""
+        """Starts or resumes the run."""
         self._session.begin()
-        with _warnings_only("mlflow"):  # it tells of each step of making a database
+        with _warnings_only("mlflow"):  # it reports each step of creating a database
             self._client = self._mlflow.MlflowClient(self._uri)
             self._last = self._start() if self._id is None else self._resume(self._id)
 
@@ -153,13 +154,13 @@ class MLflowLogger(keras.callbacks.Callback):
         self._client.log_batch(self._id, metrics=metrics)
 
     def on_train_end(self, logs: Logs = None) -> None:
-        """Ends the run: failed, if an exception ended the training."""
+        """Ends the run, as failed if an exception ended the training."""
         status = "FAILED" if self._session.failed() else "FINISHED"
         self._client.set_terminated(self._id, status)
         self._id = None
 
     def _start(self) -> int:
-        """Makes the run; returns the last step that is in it."""
+        """Creates the run; returns its last step, 0."""
         found = self._client.get_experiment_by_name(self._experiment)
         if found is None:
             experiment_id = self._client.create_experiment(self._experiment)
@@ -171,13 +172,13 @@ class MLflowLogger(keras.callbacks.Callback):
         return 0
 
     def _resume(self, run_id: str) -> int:
-        """Opens the run again; returns the last step that is in it."""
+        """Reopens the run; returns its last step."""
         self._client.update_run(run_id, status="RUNNING")
         return int(self._client.get_run(run_id).data.metrics.get("rollout/steps", 0))
 
 
 def flat_settings(settings: dict[str, Any] | None) -> dict[str, bool | int | float | str]:
-    """Settings as trackers take them: {"outer/inner": number, bool or text}."""
+    """Flattens settings for trackers: {"outer/inner": number, bool or text}."""
     flat: dict[str, Any] = {}
     for name, value in (settings or {}).items():
         if isinstance(value, dict):
@@ -192,26 +193,26 @@ def flat_settings(settings: dict[str, Any] | None) -> dict[str, bool | int | flo
 
 
 class Session:
-    """From the begin of a training to its end."""
+    """One training run, from its beginning to its end."""
 
     def begin(self) -> None:
-        """Notes that it begins."""
-        self._handled = sys.exc_info()[1]  # fit may be called where an exception is handled
+        """Marks the beginning."""
+        self._handled = sys.exc_info()[1]  # fit may be called inside an exception handler
 
     def failed(self) -> bool:
-        """Whether an exception ends it, asked in `on_train_end`."""
+        """Whether an exception is ending the run; to be called in `on_train_end`."""
         return sys.exc_info()[1] is not self._handled
 
 
 def steps_and_values(logs: Logs) -> tuple[int, dict[str, float]]:
-    """The environment steps, and the logs that have a value."""
+    """Returns the environment steps, and the logs that have a value."""
     values = {name: value for name, value in (logs or {}).items() if not is_missing(value)}
     return int(values["rollout/steps"]), values
 
 
 @contextlib.contextmanager
 def _warnings_only(name: str) -> Iterator[None]:
-    """Keeps a logger from saying less than warnings."""
+    """Silences a logger's messages below warnings."""
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""`VideoRecorder`: videos of the policy while it trains."""
+"""`VideoRecorder`: videos of the policy during training."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from ppo_tf.evaluating.video import MAX_STEPS, check_video_path, drawing_envs, r
 
 
 class VideoRecorder(keras.callbacks.Callback):
-    """Records a video of the present policy every so many environment steps.
+    """Records a video of the current policy every `every` environment steps.
 
     Args:
-        folder: of the files steps-000012288.mp4, named by the environment steps so far. Those that
-            exist are replaced.
-        env_id: of the environment.
-        every: environment steps between videos; one comes with the first iteration that ends at or
-            after each multiple.
-        seed, deterministic, max_steps, kwargs: of `record_video`. All videos start alike.
+        folder: folder of the files, named by the environment steps so far: steps-000012288.mp4.
+            Existing files are replaced.
+        env_id: id of the environment.
+        every: environment steps between videos; one is recorded after the first iteration that ends
+            at or after each multiple.
+        seed, deterministic, max_steps, kwargs: as in `record_video`. All videos start alike.
 
     Raises:
         ValueError: every is below 1.
-        ImportError, RuntimeError, ...: as `record_video`, when training begins.
+        ImportError, RuntimeError, ...: as in `record_video`, when training begins.
     """
 
     def __init__(
@@ -50,18 +50,18 @@ class VideoRecorder(keras.callbacks.Callback):
         self._recorded = 0  # environment steps at the last video
 
     def state(self) -> dict[str, Any]:
-        """The steps of the last video."""
+        """Returns the steps at the last video."""
         return {"recorded": self._recorded}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Takes them back: the next video comes when it would have come."""
+        """Restores them, so that the next video comes when it would have come."""
         self._recorded = state["recorded"]
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Finds out whether it can record, before any training."""
+        """Checks that videos can be recorded, before any training."""
         check_video_path(self._folder / "steps.mp4", overwrite=True)
         envs = drawing_envs(self._env_id, self._kwargs)
-        # Compiled once for all videos; the weights are read when it acts.
+        # Compiled once for all videos; it reads the current weights when it acts.
         self._act = make_act(self.model, envs, self._deterministic)
         envs.close()
 
@@ -74,5 +74,5 @@ class VideoRecorder(keras.callbacks.Callback):
             record_video(self._act, self._env_id, path, overwrite=True, **self._options)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Gets ready for another training, which counts its steps from 0."""
+        """Resets the count: the next training counts its steps from 0."""
         self._recorded = 0

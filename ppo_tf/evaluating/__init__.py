@@ -1,4 +1,4 @@
-"""How good a policy is, and how it looks: evaluations and videos on fresh environments.
+"""Evaluations and videos of a policy on fresh environments.
 
-What evaluates or records while a policy trains is in `callbacks`.
+Callbacks that evaluate or record during training are in `callbacks`.
 """

@@ -1,4 +1,4 @@
-"""How good is a policy? Whole episodes on fresh environments with seeds of their own."""
+"""Evaluation of a policy: whole episodes on fresh environments, each with its own seed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Evaluation:
         return float(np.std(self.returns))
 
     def summary(self) -> dict[str, Any]:
-        """Mean, spread and every episode, for a JSON file."""
+        """Returns mean, spread and every episode, for a JSON file."""
         return {
             "episodes": len(self.returns),
             "mean_return": self.mean,
@@ -66,22 +66,22 @@ def evaluate(
     num_envs: int = 32,
     **kwargs: Any,
 ) -> Evaluation:
-    """Runs whole episodes; episode k starts from the k-th seed, however many run side by side.
+    """Runs whole episodes; episode k starts from the k-th seed, however many run in parallel.
 
     Args:
-        policy: to evaluate; or any callable from (observations, seed, starts) to actions: those as
-            the vector environment has them, a seed int32 [2], and bool [B], where an episode
-            starts.
-        env_id: of the environment.
-        episodes: to run.
-        seed: of the episodes and of sampled actions.
-        deterministic: whether a Policy takes its mode or draws.
-        num_envs: environments side by side, at most.
-        kwargs: of the environment, for instance render_mode.
+        policy: policy to evaluate, or any callable from (observations, seed, starts) to actions:
+            observations as the vector environment returns them, seed int32 [2], and starts
+            bool [B], true where an episode starts.
+        env_id: id of the environment.
+        episodes: number of episodes.
+        seed: seed of the episodes and of sampled actions.
+        deterministic: whether a Policy takes its mode instead of sampling.
+        num_envs: maximum number of environments run in parallel.
+        kwargs: further arguments of the environment, for instance render_mode.
 
     Raises:
-        ValueError: an argument out of range, or as `make_envs`.
-        NonFiniteError: an episode's return is not a number.
+        ValueError: an argument is out of range; also as in `make_envs`.
+        NonFiniteError: an episode's return is NaN or infinite.
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1. Received: episodes={episodes}")
@@ -95,7 +95,7 @@ def evaluate(
 
 
 def make_evaluation_envs(env_id: str, num_envs: int, **kwargs: Any) -> gymnasium.vector.VectorEnv:
-    """Environments for `play`; of Atari whole games and scores, see `make_envs`."""
+    """Makes environments for `play`; Atari ones give whole games and scores, see `make_envs`."""
     return make_envs(
         env_id, num_envs, backend="sync", autoreset_mode=AutoresetMode.DISABLED, **kwargs
     )
@@ -108,17 +108,17 @@ def play(
     seed: int,
     max_steps: int | None = None,
 ) -> Evaluation:
-    """What `evaluate` does, on environments that are there already; each call does the same.
+    """Runs `evaluate` on existing environments; every call gives the same result.
 
     Args:
-        envs: of auto-reset mode DISABLED, no more than episodes.
-        act: as for `evaluate`.
-        episodes: to run.
-        seed: of the episodes and of sampled actions.
-        max_steps: after which an episode is broken off.
+        envs: environments in auto-reset mode DISABLED, at most as many as episodes.
+        act: callable from (observations, seed, starts) to actions, as in `evaluate`.
+        episodes: number of episodes.
+        seed: seed of the episodes and of sampled actions.
+        max_steps: number of steps after which an episode is cut off; by default none is.
 
     Raises:
-        NonFiniteError: an episode's return is not a number.
+        NonFiniteError: an episode's return is NaN or infinite.
     """
     num_envs = envs.num_envs
     episode_seeds = environment_seeds(seed, episodes, "evaluation")
@@ -139,11 +139,11 @@ def play(
         if done.any():
             reset_seeds: list[int | None] = [None] * num_envs
             for env in np.flatnonzero(done):
-                current[env] = upcoming  # from `episodes` on, whoever waits for the last ones
+                current[env] = upcoming  # `episodes` or more: idle until the last ones end
                 upcoming += 1
                 if current[env] < episodes:
                     reset_seeds[env] = episode_seeds[current[env]]
-            if (current < episodes).any():  # the last frame of a video is no new episode's
+            if (current < episodes).any():  # a video must not end with a new episode's frame
                 observations = reset(envs, reset_seeds, done)
         step += 1
     if not np.isfinite(returns).all():
@@ -153,12 +153,12 @@ def play(
 
 
 def make_act(policy: Policy, envs: gymnasium.vector.VectorEnv, deterministic: bool) -> Act:
-    """The policy as such a callable; of one with a memory it keeps the state.
+    """Turns a policy into an `Act`, which keeps the state of a recurrent policy.
 
     Args:
-        policy: whose present weights act, also after an update.
-        envs: whose number and spaces are used; it may be closed afterwards.
-        deterministic: whether it takes the mode or draws.
+        policy: policy to act; its current weights are used, also after an update.
+        envs: environments, for their number and spaces; they may be closed afterwards.
+        deterministic: whether to take the mode instead of sampling.
     """
     memory = [policy.initial_state(envs.num_envs)]
 

@@ -1,8 +1,8 @@
 """Videos of a policy's episodes, recorded by Gymnasium's own wrapper.
 
-The environment runs in a process of its own, which draws without a screen and never imports
-TensorFlow: TensorFlow's libraries export the LLVM that they contain, and OpenGL drivers with an
-LLVM of theirs, as Mesa's, crash in a process that has loaded TensorFlow before.
+The environment runs in a separate process, which draws without a screen and never imports
+TensorFlow: TensorFlow's libraries export their bundled LLVM, and OpenGL drivers with an LLVM of
+their own, such as Mesa's, crash in a process that has already loaded TensorFlow.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from ppo_tf.support import quiet
 from ppo_tf.support.extras import needs
 from ppo_tf.support.folders import check_new_folder
 
-MAX_STEPS = 2_000  # frames wait in memory for the end, and 600 x 400 pixels are 0.7 MB
+MAX_STEPS = 2_000  # frames stay in memory until the end, 0.7 MB each at 600 x 400 pixels
 
 _SUFFIXES = (".mp4", ".gif")
-_GIF_FPS = 50  # browsers show a frame of a GIF for 20 ms at least
+_GIF_FPS = 50  # browsers show a GIF's frame for at least 20 ms
 
 
 def record_video(
@@ -49,32 +49,34 @@ def record_video(
     overwrite: bool = False,
     **kwargs: Any,
 ) -> Evaluation:
-    """Records whole episodes; a deterministic policy's are the first of `evaluate`'s.
+    """Records whole episodes; with a deterministic policy, the first ones of `evaluate`.
 
-    One frame per step, in the environment's own time, the last one for half a second, with
-    `gymnasium.wrappers.vector.RecordVideo`. The file appears complete or not at all. Nothing random
-    is shared with a training that is going on.
+    Records with `gymnasium.wrappers.vector.RecordVideo`, one frame per step at the environment's
+    own frame rate; the last frame stays for half a second. The file appears complete or not at all.
+    No random state is shared with training.
 
     Args:
-        policy: to show, or a callable; see `evaluate`.
-        env_id: of the environment.
-        path: of the file, .mp4 (H.264) or .gif.
-        episodes: in the video, one after the other.
-        seed: of the episodes and of sampled actions, as for `evaluate`.
-        deterministic: whether a Policy takes its mode or draws.
-        max_steps: after which an episode is broken off; frames are kept in memory until the end.
-        overwrite: whether a file that exists is replaced.
-        kwargs: of the environment.
+        policy: policy to show, or a callable; see `evaluate`.
+        env_id: id of the environment.
+        path: path of the file, .mp4 (H.264) or .gif.
+        episodes: number of episodes in the video, one after the other.
+        seed: seed of the episodes and of sampled actions, as in `evaluate`.
+        deterministic: whether a Policy takes its mode instead of sampling.
+        max_steps: number of steps after which an episode is cut off; frames stay in memory until
+            the end.
+        overwrite: whether to replace an existing file.
+        kwargs: further arguments of the environment.
 
     Returns:
-        Returns and lengths of what the video shows.
+        Returns and lengths of the recorded episodes.
 
     Raises:
-        ValueError: an argument out of range; an environment that draws no images; as `make_envs`.
-        ImportError: a package that drawing or writing needs is not installed.
+        ValueError: an argument is out of range, or the environment draws no images; also as in
+            `make_envs`.
+        ImportError: a package needed to draw or write is not installed.
         FileExistsError, NotADirectoryError, PermissionError: see `check_new_folder`.
-        RuntimeError: drawing fails, for instance where there is no OpenGL.
-        NonFiniteError: an episode's return is not a number.
+        RuntimeError: drawing fails, for instance without OpenGL.
+        NonFiniteError: an episode's return is NaN or infinite.
     """
     path = check_video_path(path, overwrite=overwrite)
     for name, value in {"episodes": episodes, "max_steps": max_steps}.items():
@@ -86,14 +88,14 @@ def record_video(
         act = make_act(policy, envs, deterministic) if isinstance(policy, Policy) else policy
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as temporary:
-            # The wrapper writes name.mp4 into a folder, and warns of one that exists.
+            # The wrapper writes name.mp4 into a folder, and warns if that exists.
             folder = Path(temporary) / "recording"
             recorder = gymnasium.wrappers.vector.RecordVideo(
                 envs, str(folder), step_trigger=lambda step: False, video_length=sys.maxsize
             )
             recorder.start_recording("video")
             result = play(recorder, act, episodes, seed, max_steps)
-            # How it ended can be seen; and MoviePy's rounding may drop a frame at the end.
+            # Shows how it ended; also, MoviePy's rounding may drop a frame at the end.
             half_second = math.ceil(recorder.frames_per_sec / 2)
             recorder.recorded_frames += recorder.recorded_frames[-1:] * half_second
             if path.suffix == ".gif":
@@ -106,20 +108,20 @@ def record_video(
         raise
     finally:
         if recorder is not None:
-            recorder.recorded_frames = []  # it complains of frames that were never written
+            recorder.recorded_frames = []  # it complains about frames that were never written
     envs.close()
     return result
 
 
 def check_video_path(path: str | os.PathLike, *, overwrite: bool = False) -> Path:
-    """Returns path, of a video that can be written.
+    """Checks that a video can be written at path; returns path as a `Path`.
 
     Args:
-        path: of the file, .mp4 or .gif.
+        path: path of the file, .mp4 or .gif.
         overwrite: whether it may exist.
 
     Raises:
-        ValueError: another suffix.
+        ValueError: path has another suffix.
         ImportError: MoviePy is not installed.
         FileExistsError, NotADirectoryError, PermissionError: see `check_new_folder`.
     """
@@ -132,7 +134,7 @@ def check_video_path(path: str | os.PathLike, *, overwrite: bool = False) -> Pat
 
 
 def drawing_envs(env_id: str, kwargs: dict[str, Any]) -> gymnasium.vector.VectorEnv:
-    """One environment that draws, in auto-reset mode DISABLED; it has drawn once, to try."""
+    """Makes one environment that draws, in auto-reset mode DISABLED, and tries a first frame."""
     silent = make_envs(env_id, 1, backend="sync", **kwargs)
     silent.close()
     if "rgb_array" not in (silent.metadata.get("render_modes") or ()):
@@ -145,12 +147,12 @@ def drawing_envs(env_id: str, kwargs: dict[str, Any]) -> gymnasium.vector.Vector
         "render_mode": "rgb_array",
         **kwargs,
     }
-    if isinstance(silent, AtariEnvs):  # threads of this process, and no drawing library
+    if isinstance(silent, AtariEnvs):  # it runs in threads and needs no drawing library
         return make_envs(env_id, 1, **options)
     envs = None
     try:
-        # What the process says of drivers, also at its end, goes where nobody reads it.
-        with _child_of_its_own(), quiet.held_back(show_if_failed=False), _unwarned():
+        # The process's messages about drivers, even those at its exit, are discarded.
+        with _clean_child(), quiet.held_back(show_if_failed=False), _without_warnings():
             envs = make_envs(env_id, 1, backend="async", context="spawn", **options)
             frames = envs.render()
     except Exception as error:
@@ -158,7 +160,7 @@ def drawing_envs(env_id: str, kwargs: dict[str, Any]) -> gymnasium.vector.Vector
             _abandon(envs)
         if isinstance(error, ImportError | gymnasium.error.DependencyNotInstalled):
             raise ImportError(needs(f"A video of {env_id}", "video")) from error
-        # A driver that crashes ends the process, which is an EOFError or a broken pipe here.
+        # A crashing driver ends the process, which shows here as an EOFError or a broken pipe.
         raise RuntimeError(
             f"{env_id} cannot be drawn on this machine ({type(error).__name__}: {error}); MuJoCo "
             "without a screen needs EGL or OSMesa, see its environment variable MUJOCO_GL"
@@ -170,10 +172,10 @@ def drawing_envs(env_id: str, kwargs: dict[str, Any]) -> gymnasium.vector.Vector
 
 
 @contextlib.contextmanager
-def _child_of_its_own() -> Iterator[None]:
-    """Processes that multiprocessing spawns meanwhile draw without a screen, and do not begin with
-    running the caller's script once more, which would import TensorFlow."""
-    settings = {"SDL_VIDEODRIVER": "dummy"}  # of pygame
+def _clean_child() -> Iterator[None]:
+    """Makes processes spawned inside draw without a screen, and keeps them from running the
+    caller's script first, which would import TensorFlow."""
+    settings = {"SDL_VIDEODRIVER": "dummy"}  # for pygame
     if sys.platform == "linux" and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
         settings["MUJOCO_GL"] = "egl"
     added = {name: value for name, value in settings.items() if name not in os.environ}
@@ -189,12 +191,12 @@ def _child_of_its_own() -> Iterator[None]:
 
 
 def _abandon(envs: gymnasium.vector.VectorEnv) -> None:
-    """Closes environments whose process may wait for something, or may have crashed."""
+    """Closes environments whose process may be blocked or may have crashed."""
     try:
-        with _unwarned():
+        with _without_warnings():
             envs.close(terminate=True)
     except (EOFError, OSError):
-        # Nobody answers, but the process may still be on its way out.
+        # The process does not answer, but may still be exiting.
         envs.closed = True
         for process in getattr(envs, "processes", ()):
             process.terminate()
@@ -202,15 +204,15 @@ def _abandon(envs: gymnasium.vector.VectorEnv) -> None:
 
 
 @contextlib.contextmanager
-def _unwarned() -> Iterator[None]:
-    """Without Gymnasium's warnings, which tell at length what the exception tells."""
+def _without_warnings() -> Iterator[None]:
+    """Suppresses Gymnasium's warnings, which only repeat the exception at length."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def _write_gif(path: Path, frames: list[np.ndarray], fps: float) -> None:
-    """Writes frames uint8 [H, W, 3]; of more per second than a GIF has, only every n-th."""
+    """Writes frames uint8 [H, W, 3]; above a GIF's frame rate, only every n-th."""
     import imageio.v3
 
     stride = math.ceil(fps / _GIF_FPS)

@@ -1,6 +1,6 @@
 """Keras models from observations to distribution parameters and values, and their layers.
 
-A model that acts, with its distribution and its action map, is a policy: see `policies`.
+An actor with its distribution and action map is a policy: see `policies`.
 """
 
 from ppo_tf.networks import features as features

@@ -1,7 +1,7 @@
-"""Recurrent cells: Keras' own, stepped so that what needs no state is done for all steps at once.
+"""Recurrent cells: Keras' own, with the work that needs no state done for all steps at once.
 
-What an LSTM or GRU does to its input alone is done for a whole sequence at once. Other cells get
-their input as it is.
+An LSTM or GRU projects a whole sequence of inputs in one matrix product. Other cells run step by
+step.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ CELLS = {"lstm": keras.layers.LSTMCell, "gru": keras.layers.GRUCell}
 
 
 def make_cell(cell: Any, units: int, seeds: Seeds) -> Any:
-    """A cell by its name, with orthogonal kernels of gain 1; a Keras cell stays as it is.
+    """Makes a cell from its name, with orthogonal kernels of gain 1; returns a Keras cell as is.
 
     Args:
         cell: "lstm", "gru" or a Keras cell.
-        units: of a cell by its name.
-        seeds: give the kernels' seeds.
+        units: size of the state; ignored for a Keras cell, which has its own.
+        seeds: source of the kernels' seeds.
 
     Raises:
-        ValueError: an unknown name, or units below 1.
+        ValueError: the name is unknown, or units is below 1.
     """
     if not isinstance(cell, str):
         return cell
@@ -43,16 +43,16 @@ def make_cell(cell: Any, units: int, seeds: Seeds) -> Any:
         units,
         kernel_initializer=orthogonal(seed=seeds.next()),
         recurrent_initializer=orthogonal(seed=seeds.next()),
-        seed=seeds.next(),  # of a dropout that is not there, but a variable all the same
+        seed=seeds.next(),  # for dropout: unused here, but Keras makes it a variable all the same
     )
 
 
 class Gated(NamedTuple):
-    """An LSTM or GRU in parts: state' = combine(project(x), [h @ kernel + bias], state), h the
-    first part of the state and the output.
+    """The parts of an LSTM or GRU: state' = combine(project(x), [h @ kernel + bias], state).
 
-    Each gate has a matrix product of its own: where gates are slices of one product, XLA computes
-    them several times more slowly on CPUs, as it does not vectorise over slices.
+    h is the first part of the state, and the output. Each gate has its own matrix product: XLA does
+    not vectorise over slices, so slicing the gates out of one product is several times slower on
+    CPUs.
     """
 
     project: Callable[[Tensor], list[Tensor]]  # inputs [n, F] to [n, units] per gate
@@ -64,13 +64,13 @@ class Gated(NamedTuple):
 def unroll(
     cell: Any, inputs: Tensor, starts: Tensor, state: list[Tensor]
 ) -> tuple[Tensor, list[Tensor]]:
-    """Runs a cell over sequences; the state is set to zero before each step where starts is true.
+    """Runs a cell over sequences, zeroing the state before each step where starts is true.
 
     Args:
-        cell: of Keras.
+        cell: Keras cell.
         inputs: float [T, n, F].
         starts: bool [T, n].
-        state: before the first step, each [n, units].
+        state: state before the first step, each [n, units].
 
     Returns:
         (outputs [T, n, units], states after each step, each [T, n, units]).
@@ -90,7 +90,7 @@ def unroll(
 
 
 def step(cell: Any, inputs: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-    """One step of a cell: (output [n, units], new state) of inputs [n, F]."""
+    """Runs one step of a cell on inputs [n, F]; returns (output [n, units], new state)."""
     gated = _gated(cell)
     if gated is None:
         return _step_any(cell, inputs, state)
@@ -109,7 +109,7 @@ def _recurrent(gated: Gated, h: Tensor) -> list[Tensor]:
 
 
 def _gated(cell: Any) -> Gated | None:
-    """The parts of an LSTM or GRU without dropout; None of any other cell."""
+    """The parts of an LSTM or GRU without dropout; None for any other cell."""
     is_lstm = type(cell) is keras.layers.LSTMCell  # a subclass may compute something else
     if not is_lstm and not (type(cell) is keras.layers.GRUCell and cell.reset_after):
         return None
@@ -144,11 +144,11 @@ def _gated(cell: Any) -> Gated | None:
 def _unroll_gated(
     gated: Gated, projected: list[Tensor], starts: Tensor, state: list[Tensor]
 ) -> list[Tensor]:
-    """The states after each step, with a gradient of its own: backpropagation through time.
+    """The states after each step, with a custom gradient: backpropagation through time.
 
-    TensorFlow's gradient of a scan adds up the kernels' gradients step by step. Here the way back
-    only collects those of the gates, and one matrix product over all steps makes the kernels' of
-    them.
+    TensorFlow's gradient of a scan accumulates the kernels' gradients step by step. Here the
+    backward pass only collects the gates' gradients; one matrix product over all steps then gives
+    the kernels'.
     """
     count = len(projected), len(gated.kernels), len(gated.biases), len(state)
 

@@ -1,4 +1,4 @@
-"""From an observation space to Keras inputs and one vector of float features per observation."""
+"""Observation spaces as Keras inputs, and one vector of float features per observation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ppo_tf.types import Nest, Tensor
 
 ImageChannels = Literal["auto", "first", "last"]
 
-# A byte array of two axes is an image from this height and width on; smaller ones are tables.
+# A two-axis byte array is an image if both sides are at least this long, and a table otherwise.
 IMAGE_MIN_SIDE = 8
 
 
@@ -34,31 +34,32 @@ def observation_features(
     image_channels: ImageChannels = "auto",
     seed: int | Seeds | None = None,
 ) -> tuple[Nest, Tensor]:
-    """Inputs for observations of a space, and the flat float features made of them.
+    """Creates the inputs for an observation space and the flat float features computed from them.
 
-    By kind of leaf: `Discrete` and `MultiDiscrete` (any start) are one-hot; `MultiBinary` becomes
-    float; a `Box` is flattened and, unless it is an image, normalised. Images are `Box` of uint8
-    with bounds 0 and 255, of three axes, or of two with at least 8 entries each (one channel);
-    they are scaled to [0, 1] and go through `image_network`. Features of several leaves are
-    concatenated in the order of `spaces.leaves`.
+    `Discrete` and `MultiDiscrete` leaves (with any start) are one-hot encoded; `MultiBinary` is
+    cast to float; a `Box` is flattened and, unless it is an image, normalised. An image is a uint8
+    `Box` with bounds 0 and 255 and either three axes, or two axes with at least 8 entries each (one
+    channel). Images are scaled to [0, 1] and passed through `image_network`. The features of
+    several leaves are concatenated in the order of `spaces.leaves`.
 
     Args:
-        space: of one observation; `Dict` and `Tuple` nested however deep.
+        space: space of one observation; `Dict` and `Tuple` may be nested to any depth.
         normalize: whether Box features pass through a `RunningNormalization`.
-        exclude: keys or paths of leaves that are not used, for instance "secret" or "arm/0".
-        mask_key: key of the invalid-action masks, which are no features; None: there are none.
+        exclude: keys or paths of leaves to leave out, for instance "secret" or "arm/0".
+        mask_key: key of the invalid-action masks, which are not features; None if there are none.
         image_network: "nature", "impala", "small", "auto" or a callable; see `image_networks`.
-        image_channels: which axis of an image of three axes holds its channels: "first", "last"
-            or, with "auto", the smaller of the two, the last if they are equal.
-        seed: of the image networks' initialisation; None draws one.
+        image_channels: the channel axis of a three-axis image: "first", "last" or "auto", which
+            takes the smaller of the two, or the last if they are equal.
+        seed: seed of the image networks' initialisation; None draws one.
 
     Returns:
-        (inputs, features): of a plain space a keras.Input named "observation", of a composite one
-        a dict {path: input} of the leaves that are used; a Keras tensor float [B, n].
+        (inputs, features). For a plain space, inputs is a keras.Input named "observation"; for a
+        composite one, a dict {path: input} of the leaves used. features is a Keras tensor
+        float [B, n].
 
     Raises:
-        ValueError: a leaf of another kind, an unknown key in exclude, no leaf left, or an option
-            that does not exist.
+        ValueError: a leaf's space is not supported, exclude has an unknown key or leaves nothing,
+            or an option does not exist.
     """
     check_image_network(image_network)
     if image_channels not in ("auto", "first", "last"):
@@ -96,8 +97,7 @@ def observation_features(
 def encoded_leaves(
     space: gymnasium.Space, exclude: Sequence[str], mask_key: str | None
 ) -> spaces.Leaves:
-    """The leaves that features are made of: neither excluded nor masks, all of a kind with an
-    encoder.
+    """Returns the leaves that become features: all but masks and what is excluded.
 
     Raises:
         ValueError: see `observation_features`.
@@ -110,7 +110,7 @@ def encoded_leaves(
                 "Only parts of a Dict or Tuple can be excluded. "
                 f"Received: exclude={exclude}, observation space {space}"
             )
-        _encoder("", found)  # raises if there is none
+        _encoder("", found)  # raises if the space is not supported
         return found
     known = {"/".join(p.split("/")[:n]) for p in found for n in range(1, p.count("/") + 2)}
     if not known.issuperset(exclude):
@@ -125,7 +125,7 @@ def encoded_leaves(
     }
     if not used:
         raise ValueError(
-            "Nothing of the observation is left to make features of. "
+            "No part of the observation is left for features. "
             f"Received: exclude={exclude}, mask_key={mask_key!r}, observation space {space}"
         )
     for path, leaf in used.items():
@@ -134,7 +134,7 @@ def encoded_leaves(
 
 
 def leaf_inputs(space: gymnasium.Space, paths: Iterable[str]) -> dict[str, Tensor]:
-    """Inputs {path: Keras tensor [B, ...]} for leaves of a composite space, of their dtypes."""
+    """Creates inputs {path: Keras tensor [B, ...]} for leaves of a composite space."""
     leaves: Any = spaces.leaves(space)
     names = layer_names(leaves)
     return {
@@ -149,7 +149,7 @@ def leaf_inputs(space: gymnasium.Space, paths: Iterable[str]) -> dict[str, Tenso
 
 
 def layer_names(paths: Iterable[str]) -> dict[str, str]:
-    """A name that Keras and TensorFlow take for every path, all different: "arm/0" is "arm_0"."""
+    """Returns a unique name that Keras and TensorFlow accept for each path: "arm/0" is "arm_0"."""
     names: dict[str, str] = {}
     for path in paths:
         name = re.sub(r"[^A-Za-z0-9_.-]", "_", path)
@@ -204,7 +204,7 @@ def _flat(leaf, x):
     return x if len(leaf.shape) == 1 else keras.ops.reshape(x, (-1, math.prod(leaf.shape)))
 
 
-# What makes float features [B, n] of a leaf's values; images have networks instead.
+# Encoders of a leaf's values as float features [B, n]; images have networks instead.
 ENCODERS: dict[type[gymnasium.Space], Callable[[Any, Tensor], Tensor]] = {
     gymnasium.spaces.Box: _floats,
     gymnasium.spaces.Discrete: _one_hot,
@@ -219,6 +219,6 @@ def _encoder(path: str, leaf: gymnasium.Space) -> Callable[[Any, Tensor], Tensor
             return encode
     raise ValueError(
         f"The observation space must be {', '.join(k.__name__ for k in ENCODERS)}, or a Dict or "
-        f"Tuple of these. Received: {f'{path!r} is ' if path else ''}{leaf}; leave a part of a "
-        "Dict or Tuple out by exclude, or give Policy and Learner your own Keras models"
+        f"Tuple of these. Received: {f'{path!r} is ' if path else ''}{leaf}; exclude this part of "
+        "a Dict or Tuple, or give Policy and Learner your own Keras models"
     )

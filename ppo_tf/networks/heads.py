@@ -17,7 +17,7 @@ Parameters = Mapping[str, Any]  # {parameter name: size}, or {action path: {para
 
 
 class _Request(NamedTuple):
-    """A parameter to make: what every head is given."""
+    """A parameter to make: the input of every head."""
 
     features: Tensor  # float [B, F]
     size: int
@@ -29,18 +29,18 @@ class _Request(NamedTuple):
 
 
 def _linear(request: _Request) -> Tensor:
-    """Weights and biases, orthogonal with a small gain: training starts from the distribution's
-    default whatever the state."""
+    """A dense layer with a small orthogonal gain: in every state, training starts from the
+    distribution's default."""
     layer = dense(request.size, POLICY_GAIN, request.seeds, name=request.name)
     return layer(request.features)
 
 
 def _scale_diag(request: _Request) -> Tensor:
-    """A weight per element, or softplus of a linear output."""
+    """One weight per element, or softplus of a linear output."""
     if not request.state_dependent_scale:
         if "loc" not in request.made:
             raise ValueError(
-                "A state-independent 'scale_diag' needs a parameter 'loc' of the same action. "
+                "A state-independent 'scale_diag' needs a parameter 'loc' for the same action. "
                 f"Received: {sorted(request.made)}"
             )
         return StateIndependentScale(request.initial_scale, name=request.name)(request.made["loc"])
@@ -50,12 +50,12 @@ def _scale_diag(request: _Request) -> Tensor:
 
 
 def _directions(request: _Request) -> Tensor:
-    """The part that each feature has in the noise: generalised state-dependent exploration."""
+    """Each feature's share of the noise: generalised state-dependent exploration."""
     layer = ExplorationDirections(request.size, request.initial_scale, name=request.name)
     return layer(request.features)
 
 
-# What makes a parameter that is not linear in the features, by the parameter's name.
+# Heads of the parameters that are not linear in the features, by the parameter's name.
 HEADS: dict[str, Callable[[_Request], Tensor]] = {
     "scale_diag": _scale_diag,
     "directions": _directions,
@@ -71,20 +71,20 @@ def parameter_heads(
     state_dependent_scale: bool = False,
     seeds: Seeds | None = None,
 ) -> dict[str, Any]:
-    """The parameters of a distribution, by the table `HEADS`, all others linear in the features.
+    """Creates a distribution's parameters: those in `HEADS` as given there, others linear.
 
     Args:
         features: Keras tensor float [B, F].
         parameters: `ActionSpec.parameters`.
-        masks: Keras tensors [B, n], which categories are valid, by action path ("" for a plain
+        masks: masks of the valid categories, Keras tensors [B, n] by action path ("" for a plain
             action); applied to the parameter "logits".
-        initial_scale: first standard deviation of a Gaussian, in raw action units.
+        initial_scale: initial standard deviation of a Gaussian, in raw action units.
         state_dependent_scale: whether "scale_diag" is a function of the state (softplus of an
-            output) instead of a weight of its own.
-        seeds: of the initialisation.
+            output) instead of a separate weight.
+        seeds: source of the initializers' seeds.
 
     Returns:
-        Keras tensors float [B, size], "directions" [B, F, size], nested as parameters.
+        Keras tensors float [B, size] ("directions": [B, F, size]), nested like parameters.
 
     Raises:
         ValueError: initial_scale is not positive, or a mask does not fit the "logits".
@@ -95,7 +95,7 @@ def parameter_heads(
 
     def heads_of(path: str, sizes: Mapping[str, int], prefix: str) -> dict[str, Tensor]:
         made: dict[str, Tensor] = {}
-        for name in sorted(sizes, key=HEADS.__contains__):  # the linear ones first: others use them
+        for name in sorted(sizes, key=HEADS.__contains__):  # linear ones first: others use them
             request = _Request(
                 features,
                 int(sizes[name]),
@@ -119,7 +119,7 @@ def parameter_heads(
 
 
 def value_head(features: Tensor, seeds: Seeds) -> Tensor:
-    """Values, float [B], linear in features float [B, F]."""
+    """Returns values float [B], linear in features float [B, F]."""
     return keras.ops.squeeze(dense(1, VALUE_GAIN, seeds, name="value")(features), -1)
 
 

@@ -1,7 +1,7 @@
 """Convolutional networks: images float [B, height, width, channels] in, features [B, n] out.
 
-Each is a function on Keras tensors, to be used in any functional model; the images are those of
-`observation_features`, scaled to [0, 1].
+Each is a function of Keras tensors, for use in any functional model. It expects images scaled to
+[0, 1], as `observation_features` does.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ppo_tf.types import Tensor
 
 ImageNetwork = Literal["auto", "nature", "impala", "small"] | Callable[[Tensor], Tensor]
 
-# The strides of `nature_cnn` leave nothing of a smaller side: 36 -> 8 -> 3 -> 1.
+# The shortest side that survives the strides of `nature_cnn`: 36 -> 8 -> 3 -> 1.
 NATURE_MIN_SIDE = 36
 
 
@@ -28,14 +28,14 @@ def nature_cnn(images: Tensor, *, units: int = 512, seed: int | None = None) -> 
 
     Args:
         images: Keras tensor float [B, height, width, channels], height and width at least 36.
-        units: of the dense layer.
-        seed: of the initialisation; None draws one.
+        units: size of the dense layer.
+        seed: seed of the initialisation; None draws one.
 
     Returns:
         Keras tensor float [B, units].
 
     Raises:
-        ValueError: smaller images.
+        ValueError: the images are smaller than that.
     """
     height, width = images.shape[1:3]
     if min(height, width) < NATURE_MIN_SIDE:
@@ -48,14 +48,14 @@ def nature_cnn(images: Tensor, *, units: int = 512, seed: int | None = None) -> 
 
 
 def small_cnn(images: Tensor, *, units: int = 256, seed: int | None = None) -> Tensor:
-    """`nature_cnn` for images of few pixels, such as grid worlds; any size will do.
+    """A smaller `nature_cnn` for small images such as grid worlds; accepts any size.
 
     32 filters 3x3 with stride 1, 64 with stride 2, 64 with stride 2, padded, and a dense layer.
 
     Args:
         images: Keras tensor float [B, height, width, channels].
-        units: of the dense layer.
-        seed: of the initialisation; None draws one.
+        units: size of the dense layer.
+        seed: seed of the initialisation; None draws one.
 
     Returns:
         Keras tensor float [B, units].
@@ -67,15 +67,15 @@ def small_cnn(images: Tensor, *, units: int = 256, seed: int | None = None) -> T
 def impala_resnet(images: Tensor, *, units: int = 256, seed: int | None = None) -> Tensor:
     """Fifteen convolutions with residual connections (Espeholt et al. 2018, fig. 3 right).
 
-    Sections of 16, 32 and 32 channels: a convolution 3x3, max pooling 3x3 with stride 2, and two
-    residual blocks x + conv(relu(conv(relu(x)))). Then ReLU, a dense layer and ReLU. Convolutions
-    start as Keras' own do (Glorot), as orthogonal kernels of gain sqrt(2) would double the variance
-    in every block; the dense layer is orthogonal.
+    Three sections of 16, 32 and 32 channels, each a 3x3 convolution, 3x3 max pooling with stride 2,
+    and two residual blocks x + conv(relu(conv(relu(x)))). Then ReLU, a dense layer and ReLU.
+    Convolutions are initialised by Keras' default (Glorot), since orthogonal kernels of gain
+    sqrt(2) would double the variance in every block; the dense layer is orthogonal.
 
     Args:
         images: Keras tensor float [B, height, width, channels], of any size.
-        units: of the dense layer.
-        seed: of the initialisation; None draws one.
+        units: size of the dense layer.
+        seed: seed of the initialisation; None draws one.
 
     Returns:
         Keras tensor float [B, units].
@@ -106,10 +106,10 @@ NETWORKS: dict[str, Callable[..., Tensor]] = {
 
 
 def check_image_network(network: Any) -> None:
-    """Raises the error of an `image_network` that is none.
+    """Checks that `network` is a valid `image_network`.
 
     Raises:
-        ValueError: neither callable nor one of the names.
+        ValueError: it is neither a callable nor a known name.
     """
     if not (callable(network) or network == "auto" or network in NETWORKS):
         raise ValueError(
@@ -119,19 +119,19 @@ def check_image_network(network: Any) -> None:
 
 
 def image_features(images: Tensor, network: ImageNetwork, seed: int | None) -> Tensor:
-    """Features of images by the network of that name, or by a callable.
+    """Computes features of images with a network, given by name or as a callable.
 
     Args:
         images: Keras tensor float [B, height, width, channels].
-        network: a key of `NETWORKS`; "auto": "nature" where the images are large enough for it,
-            "small" elsewhere; or any callable from images to features, a Keras layer for instance.
-        seed: of the initialisation of a named network; None draws one.
+        network: a key of `NETWORKS`; "auto", which takes "nature" if the images are large enough
+            and "small" otherwise; or any callable from images to features, such as a Keras layer.
+        seed: seed of a named network's initialisation; None draws one.
 
     Returns:
         Keras tensor float [B, n].
 
     Raises:
-        ValueError: a network that is none, or whose result is not [B, n].
+        ValueError: the network does not exist, or its result is not [B, n].
     """
     check_image_network(network)
     if callable(network):

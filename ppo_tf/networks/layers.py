@@ -1,5 +1,5 @@
-"""Keras layers of reinforcement learning: running statistics, scales of exploration, masked logits
-and the inputs of composite observations."""
+"""Keras layers for reinforcement learning: running statistics, exploration scales, masked logits
+and inputs for composite observations."""
 
 from __future__ import annotations
 
@@ -14,17 +14,15 @@ import tensorflow as tf
 from ppo_tf import ops
 from ppo_tf.types import Tensor
 
-_learning: list[tuple[Tensor, set[int]]] = []  # innermost scope of `learn_statistics` last
+_learning: list[tuple[Tensor, set[int]]] = []  # open scopes of `learn_statistics`, innermost last
 
 
 @contextlib.contextmanager
 def learn_statistics(weights: Tensor) -> Iterator[None]:
-    """Inside, a forward pass of any model moves the statistics of its `RunningNormalization`
-    layers.
+    """Lets forward passes inside the scope update the statistics of `RunningNormalization` layers.
 
     A layer learns at most once per scope, however many models share it. Outside, statistics are
-    frozen:
-    this is what keeps them the same from acting to the end of an update.
+    frozen, which keeps them the same from acting to the end of an update.
 
     Args:
         weights: float [n], 1 for the rows of the batch that count, 0 for those that do not.
@@ -40,13 +38,13 @@ def learn_statistics(weights: Tensor) -> Iterator[None]:
 class RunningNormalization(keras.layers.Layer):
     """(x - mean) / std with the moments of everything seen so far, clipped to +-clip.
 
-    The statistics are weights: they are saved, exported and checkpointed with the model. They move
-    in a forward pass inside `learn_statistics`, which the learner makes once per update, and are
-    otherwise frozen. Before the first move the layer only clips.
+    The statistics are weights: they are saved, exported and checkpointed with the model. They
+    change only in a forward pass inside `learn_statistics`, which the learner runs once per update.
+    Before the first such pass the layer only clips.
 
     Args:
-        clip: bound of the normalised values. 10 as in Baselines' VecNormalize.
-        epsilon: added to the variance. 1e-8, likewise.
+        clip: bound of the normalised values; 10 as in Baselines' VecNormalize.
+        epsilon: number added to the variance; 1e-8 as in VecNormalize.
     """
 
     def __init__(self, clip: float = 10.0, epsilon: float = 1e-8, **kwargs: Any):
@@ -55,7 +53,7 @@ class RunningNormalization(keras.layers.Layer):
         self.epsilon = epsilon
 
     def build(self, input_shape):
-        """Creates the statistics, one mean and variance per element of an input."""
+        """Creates the statistics: one mean and one variance per input element."""
         options = {"trainable": False, "autocast": False, "dtype": "float32"}
         shape = input_shape[1:]
         self.mean = self.add_weight(name="mean", shape=shape, initializer="zeros", **options)
@@ -63,7 +61,7 @@ class RunningNormalization(keras.layers.Layer):
         self.count = self.add_weight(name="count", shape=(), initializer="zeros", **options)
 
     def call(self, inputs):
-        """Normalises inputs float [B, ...]; returns the same shape."""
+        """Normalises inputs float [B, ...]; returns float of the same shape."""
         if _learning and id(self) not in _learning[-1][1]:
             weights, seen = _learning[-1]
             seen.add(id(self))
@@ -89,7 +87,7 @@ class StateIndependentScale(keras.layers.Layer):
     """exp(log_scale), one learned number per action element, the same in every state.
 
     Args:
-        initial: first value of every scale, positive, in raw action units.
+        initial: initial value of every scale, positive, in raw action units.
     """
 
     def __init__(self, initial: float = 1.0, **kwargs: Any):
@@ -118,17 +116,17 @@ class StateIndependentScale(keras.layers.Layer):
 class ExplorationDirections(keras.layers.Layer):
     """stop_gradient(x_i) exp(log_scale_ij): how feature i spreads action element j (gSDE).
 
-    The noise of action element j is sum_i x_i W_ij with W_ij ~ N(0, exp(log_scale_ij)^2), of
-    standard deviation sqrt(sum_i directions_ij^2): a function of the state that is smooth in time
-    while W stays (Raffin et al. 2020, arXiv 2005.05719, eq. 3 and 7). The features do not learn
-    from it, as in the authors' code.
+    The noise of action element j is sum_i x_i W_ij with W_ij ~ N(0, exp(log_scale_ij)^2), whose
+    standard deviation is sqrt(sum_i directions_ij^2): a function of the state, smooth in time as
+    long as W stays the same (Raffin et al. 2020, arXiv 2005.05719, eq. 3 and 7). No gradient
+    reaches the features, as in the authors' code.
 
-    Every scale starts as initial / (0.5 sqrt(F)): the standard deviation is then `initial` for
-    features with a root mean square of 0.5, typical of tanh units.
+    Every scale starts at initial / (0.5 sqrt(F)), so that the standard deviation is `initial` for
+    features with a root mean square of 0.5, which is typical of tanh units.
 
     Args:
-        size: elements of the action, n.
-        initial: first standard deviation for such features, positive, in raw action units.
+        size: number of action elements, n.
+        initial: initial standard deviation for such features, positive, in raw action units.
     """
 
     def __init__(self, size: int, initial: float = 1.0, **kwargs: Any):
@@ -161,13 +159,13 @@ class ExplorationDirections(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("ppo_tf")
 class MaskLogits(keras.layers.Layer):
-    """logits where the mask is nonzero, `ops.MASKED_LOGIT` elsewhere: probability 0 of the invalid.
+    """Replaces the logits of invalid categories by `ops.MASKED_LOGIT`, so their probability is 0.
 
-    Source: Huang and Ontañón 2022, "A closer look at invalid action masking in policy gradient
-    algorithms". In a row without a valid category all are equally likely.
+    In a row without a valid category all are equally likely. Source: Huang and Ontañón 2022, "A
+    closer look at invalid action masking in policy gradient algorithms".
     """
 
-    def call(self, logits, valid):  # an argument called "mask" would be Keras' own
+    def call(self, logits, valid):  # Keras gives an argument named "mask" a meaning of its own
         """Masks logits float [B, n] by valid, int or bool [B, n]; returns float [B, n]."""
         if logits.shape[-1] != valid.shape[-1]:  # would broadcast where one of them is 1
             raise ValueError(
@@ -179,16 +177,16 @@ class MaskLogits(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("ppo_tf")
 class LeafInput(keras.layers.InputLayer):
-    """An input for one leaf of a composite observation, to be used under its path: `.output`.
+    """An input for one leaf of a composite observation; the tensor, `.output`, is named by path.
 
-    A layer's name can't hold a "/", and Keras warns where the key of an input in a dict is not the
-    tensor's name. Here the tensor is called by its path and the layer may have any name.
+    A layer's name can't contain "/", and Keras warns if an input's key in a dict is not the
+    tensor's name. Here the tensor is named by the leaf's path, and the layer may have any name.
 
     Args:
-        leaf_path: of the leaf, the tensor's name.
-        shape: of one observation.
-        dtype: of the observations.
-        name: of the layer.
+        leaf_path: path of the leaf; the tensor's name.
+        shape: shape of one observation.
+        dtype: dtype of the observations.
+        name: name of the layer.
     """
 
     def __init__(self, leaf_path: str, shape: Sequence[int], dtype: str, name: str):

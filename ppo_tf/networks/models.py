@@ -1,10 +1,11 @@
 """Functional Keras models for actors and critics: observations in, named distribution parameters
 out.
 
-Every model here is an encoder (observations to features), and a head on its features. `mlp_actor`
-and `mlp_critic` join the two in one graph; `encoder`, `actor_head` and `critic_head` give them
-apart, to put something between, such as a recurrent cell. Inputs of a composite observation space
-are dicts {path: array} with the paths of `spaces.leaves` that the model uses, `model.input`'s keys.
+Every model here is an encoder (observations to features) with a head on top. `mlp_actor` and
+`mlp_critic` join the two in one graph; `encoder`, `actor_head` and `critic_head` return them
+separately, so that something can go in between, such as a recurrent cell. For a composite
+observation space, the input is a dict {path: array} of the leaves that the model uses: the keys of
+`model.input`, named as in `spaces.leaves`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ Environment = gymnasium.vector.VectorEnv | gymnasium.Env | gymnasium.Space
 
 
 def observation_space(envs: Environment) -> gymnasium.Space:
-    """The observation space of one environment; a space is its own."""
+    """Returns the observation space of one environment; a space is returned as is."""
     if isinstance(envs, gymnasium.Space):
         return envs
     space = getattr(envs, "single_observation_space", None)
@@ -35,10 +36,10 @@ def observation_space(envs: Environment) -> gymnasium.Space:
 
 
 def action_space(envs: Environment) -> gymnasium.Space:
-    """The action space of one environment.
+    """Returns the action space of one environment.
 
     Raises:
-        ValueError: a bare space, of which nobody can tell what acts in it.
+        ValueError: envs is a bare observation space, which has no action space.
     """
     if isinstance(envs, gymnasium.Space):
         raise ValueError(f"An action space needs an environment or an ActionSpec. Received: {envs}")
@@ -47,19 +48,19 @@ def action_space(envs: Environment) -> gymnasium.Space:
 
 
 def has_convolutions(model: Any) -> bool:
-    """Whether a Keras model or layer has a two-dimensional convolution in it."""
+    """Whether a Keras model or layer contains a two-dimensional convolution."""
     parts = getattr(model, "layers", ())
     return any(isinstance(p, keras.layers.Conv2D) or has_convolutions(p) for p in parts)
 
 
 def joint_model(actor: Any, critic: Any) -> keras.Model | None:
-    """Both in one model, if they share layers from the same inputs on; else None.
+    """Joins an actor and a critic that share layers and inputs; otherwise returns None.
 
-    Separately, they would compute what they share twice: TensorFlow does not see that two readings
-    of a variable are the same.
+    Run separately, they would compute the shared layers twice: TensorFlow does not see that two
+    reads of a variable give the same value.
 
     Returns:
-        keras.Model from the actor's inputs to (the actor's outputs, the critic's).
+        keras.Model from the actor's inputs to (the actor's outputs, the critic's output).
     """
     if not getattr(actor, "inputs", None) or not getattr(critic, "inputs", None):
         return None
@@ -72,12 +73,12 @@ def joint_model(actor: Any, critic: Any) -> keras.Model | None:
 
 
 def encoder(envs: Environment, *, seed: int | None = None, **options: Any) -> keras.Model:
-    """Observations to features: the network of `mlp_actor` and `mlp_critic` without their heads.
+    """Creates the network of `mlp_actor` and `mlp_critic` without a head.
 
     Args:
-        envs: an environment, a vector of them, or a space of observations.
-        seed: of the initialisation; None draws one.
-        options: hidden_sizes, units of the hidden layers, (64, 64) by default and () for none;
+        envs: an environment, a vector of environments, or an observation space.
+        seed: seed of the initialisation; None draws one.
+        options: hidden_sizes, the units of the hidden layers, (64, 64) by default, () for none;
             activation of the hidden layers, a Keras name, "tanh" by default; and
             normalize, exclude, mask_key, image_network and image_channels of
             `features.observation_features`.
@@ -86,7 +87,7 @@ def encoder(envs: Environment, *, seed: int | None = None, **options: Any) -> ke
         keras.Model from observations [B, ...] to features float [B, F].
 
     Raises:
-        ValueError: a space or an option that is not supported.
+        ValueError: a space or an option is not supported.
     """
     inputs, features = _encode(envs, Seeds(seed), **options)
     return keras.Model(inputs, features, name="encoder")
@@ -102,17 +103,17 @@ def actor_head(
     state_dependent_scale: bool = False,
     seed: int | None = None,
 ) -> keras.Model:
-    """Features to distribution parameters: the head of `mlp_actor`, masks included.
+    """Creates the head of `mlp_actor`, masks included.
 
     Args:
-        envs: an environment, a vector of them, or a space of observations without masks.
-        feature_size: of the features, F.
+        envs: an environment, a vector of environments, or an observation space without masks.
+        feature_size: number of features, F.
         spec, mask_key, initial_scale, state_dependent_scale: as in `mlp_actor`.
-        seed: of the initialisation, another one than the encoder's; None draws one.
+        seed: seed of the initialisation, different from the encoder's; None draws one.
 
     Returns:
         keras.Model from {"features": float [B, F]}, and the masks by their paths in the
-        observation, to the distribution's parameters, nested as `spec.parameters`.
+        observation, to the distribution's parameters, nested like `spec.parameters`.
     """
     features = keras.Input((feature_size,), name="features")
     return _actor(
@@ -129,11 +130,11 @@ def actor_head(
 
 
 def critic_head(feature_size: int, *, seed: int | None = None) -> keras.Model:
-    """Features to values: the head of `mlp_critic`.
+    """Creates the head of `mlp_critic`.
 
     Args:
-        feature_size: of the features, F.
-        seed: of the initialisation, another one than the encoder's; None draws one.
+        feature_size: number of features, F.
+        seed: seed of the initialisation, different from the encoder's; None draws one.
 
     Returns:
         keras.Model from features float [B, F] to values float [B].
@@ -151,16 +152,16 @@ def mlp(
     name: str = "mlp",
     **options: Any,
 ) -> keras.Model:
-    """A multilayer perceptron with one linear output per name: the actor of any distribution.
+    """Creates a multilayer perceptron with one linear output per name, for any distribution.
 
     Args:
-        envs: an environment, a vector of them, or a space of observations.
+        envs: an environment, a vector of environments, or an observation space.
         outputs: size of each output's last axis by name, for instance {"logits": 4}.
-        gain: of the outputs' orthogonal initialisation; small, so that training starts from the
-            distribution's default whatever the state.
-        seed: of the initialisation; None draws one.
-        name: of the model.
-        options: of `encoder`, for instance hidden_sizes, activation, normalize, exclude.
+        gain: scale of the outputs' orthogonal initialisation; small, so that in every state
+            training starts from the distribution's default.
+        seed: seed of the initialisation; None draws one.
+        name: name of the model.
+        options: options of `encoder`, for instance hidden_sizes, activation, normalize, exclude.
 
     Returns:
         keras.Model from observations [B, ...] to {name: float [B, size]}. It applies no
@@ -182,27 +183,27 @@ def mlp_actor(
     seed: int | None = None,
     **options: Any,
 ) -> keras.Model:
-    """An actor for the distribution that `action_spec` chose: an `encoder` with the proper head.
+    """Creates an actor for the distribution that `action_spec` chose: an `encoder` and a head.
 
-    Where the observation has invalid-action masks, they are no features but set the logits of
-    invalid categories to `ops.MASKED_LOGIT`; see `ppo_tf.masks`.
+    Invalid-action masks in the observation are not features; they set the logits of invalid
+    categories to `ops.MASKED_LOGIT`. See `ppo_tf.masks`.
 
     Args:
-        envs: an environment, a vector of them, or a space of observations without masks.
-        spec: what the action space asks for; by default `action_spec` of the environment's.
-        mask_key: key of the invalid-action masks in the observation; None: there are none.
-        initial_scale: first standard deviation of a Gaussian, in raw action units.
+        envs: an environment, a vector of environments, or an observation space without masks.
+        spec: the distribution and its parameters; by default `action_spec` of the action space.
+        mask_key: key of the invalid-action masks in the observation; None if there are none.
+        initial_scale: initial standard deviation of a Gaussian, in raw action units.
         state_dependent_scale: whether the standard deviation is a function of the state (softplus
-            of an output) instead of a weight of its own.
-        seed: of the initialisation; None draws one.
-        options: of `encoder`, for instance hidden_sizes, activation, normalize, exclude.
+            of an output) instead of a separate weight.
+        seed: seed of the initialisation; None draws one.
+        options: options of `encoder`, for instance hidden_sizes, activation, normalize, exclude.
 
     Returns:
-        keras.Model from observations [B, ...] to the distribution's parameters, nested as
+        keras.Model from observations [B, ...] to the distribution's parameters, nested like
         `spec.parameters`: by name, or by action path and name.
 
     Raises:
-        ValueError: a space, a mask or an option that is not supported.
+        ValueError: a space, a mask or an option is not supported.
     """
     seeds = Seeds(seed)
     inputs, features = _encode(envs, seeds, mask_key=mask_key, **options)
@@ -212,12 +213,12 @@ def mlp_actor(
 
 
 def mlp_critic(envs: Environment, *, seed: int | None = None, **options: Any) -> keras.Model:
-    """A value function: an `encoder` with one output.
+    """Creates a value function: an `encoder` with one output.
 
     Args:
-        envs: an environment, a vector of them, or a space of observations.
-        seed: of the initialisation; None draws one.
-        options: of `encoder`, for instance hidden_sizes, activation, normalize, exclude.
+        envs: an environment, a vector of environments, or an observation space.
+        seed: seed of the initialisation; None draws one.
+        options: options of `encoder`, for instance hidden_sizes, activation, normalize, exclude.
 
     Returns:
         keras.Model from observations [B, ...] to values float [B].
@@ -237,17 +238,17 @@ def shared_actor_critic(
     seed: int | None = None,
     **options: Any,
 ) -> tuple[keras.Model, keras.Model]:
-    """`mlp_actor` and `mlp_critic` with one encoder: the same layers up to the heads.
+    """Creates `mlp_actor` and `mlp_critic` with a shared encoder: the same layers up to the heads.
 
-    Of use where features are costly to learn and to compute, as those of images (Mnih et al. 2016,
-    A3C, section 5). What is excluded is excluded for both.
+    Useful where features are expensive to learn and to compute, such as those of images (Mnih et
+    al. 2016, A3C, section 5). `exclude` applies to both.
 
     Args:
-        envs: an environment, a vector of them, or a space of observations without masks.
+        envs: an environment, a vector of environments, or an observation space without masks.
         spec, mask_key, initial_scale, state_dependent_scale, seed, options: as in `mlp_actor`.
 
     Returns:
-        (actor, critic): as of `mlp_actor` and `mlp_critic`.
+        (actor, critic), as returned by `mlp_actor` and `mlp_critic`.
     """
     seeds = Seeds(seed)
     inputs, features = _encode(envs, seeds, mask_key=mask_key, **options)
@@ -265,7 +266,7 @@ def _encode(
     activation: str = "tanh",
     **options: Any,
 ) -> tuple[Nest, Tensor]:
-    """Inputs and features after the hidden layers; options of `observation_features`."""
+    """Inputs, and the features after the hidden layers; options of `observation_features`."""
     inputs, features = observation_features(observation_space(envs), seed=seeds, **options)
     for size in hidden_sizes:
         if size < 1:
@@ -284,8 +285,8 @@ def _mask_inputs(envs: Environment, mask_key: str | None) -> dict[str, tuple[str
         return {}
     if isinstance(envs, gymnasium.Space):
         raise ValueError(
-            "Invalid-action masks need an environment, which knows its action space; with "
-            f"mask_key=None they are features. Received: the space {space} with {paths}"
+            "Invalid-action masks need an environment, for its action space; with "
+            f"mask_key=None they become features. Received: the space {space} with {paths}"
         )
     found = masked_leaves(space, action_space(envs), mask_key)
     inputs = leaf_inputs(space, paths)
@@ -303,7 +304,7 @@ def _actor(
     initial_scale: float,
     state_dependent_scale: bool,
 ) -> keras.Model:
-    """From inputs, and masks as further ones, to the distribution's parameters."""
+    """The model from inputs, with masks as further inputs, to the distribution's parameters."""
     masks = _mask_inputs(envs, mask_key)
     spec = action_spec(action_space(envs)) if spec is None else spec
     outputs = parameter_heads(
@@ -314,6 +315,6 @@ def _actor(
         state_dependent_scale=state_dependent_scale,
         seeds=seeds,
     )
-    if masks:  # the observation is a Dict then
+    if masks:  # then the observation is a Dict
         inputs = {**inputs, **{path: mask for path, (_, mask) in masks.items()}}
     return keras.Model(inputs, outputs, name=name)

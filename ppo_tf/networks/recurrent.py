@@ -1,4 +1,4 @@
-"""Models with a memory, and one way to run models with and without one over time."""
+"""Recurrent models, and one way to run models over time, with or without a memory."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Recurrent(keras.Model):
 
     Args:
         encoder: keras.Model from observations [B, ...] to features [B, F].
-        cell: of Keras, such as `keras.layers.LSTMCell(128)` or `GRUCell`.
-        head: keras.Model from the cell's output [B, units] to what the model returns. One with a
-            dict of inputs takes the cell's output as "features" and leaves of the observation,
-            such as an action mask, by their paths.
+        cell: Keras cell, such as `keras.layers.LSTMCell(128)` or `GRUCell`.
+        head: keras.Model from the cell's output [B, units] to the model's outputs. If its input is
+            a dict, it takes the cell's output as "features", and leaves of the observation, such as
+            an action mask, by their paths.
     """
 
     def __init__(self, encoder: keras.Model, cell: Any, head: keras.Model, **kwargs: Any):
@@ -38,15 +38,15 @@ class Recurrent(keras.Model):
         self.built = True
 
     def initial_state(self, batch_size: int) -> list[Tensor]:
-        """Zeros [batch_size, units] for each part of the cell's state."""
+        """Returns zeros [batch_size, units] for each part of the cell's state."""
         return tf.nest.flatten(self.cell.get_initial_state(batch_size=batch_size))
 
     def call(self, observations: Nest, state: list[Tensor]) -> tuple[Nest, list[Tensor]]:
-        """One step.
+        """Runs one step.
 
         Args:
             observations: [B, ...].
-            state: after the step before.
+            state: state after the previous step.
 
         Returns:
             (outputs [B, ...], state after this step).
@@ -58,11 +58,11 @@ class Recurrent(keras.Model):
     def unroll(
         self, observations: Nest, state: list[Tensor], starts: Tensor
     ) -> tuple[Nest, list[Tensor]]:
-        """All steps of sequences; the state is set to zero before each step where starts is true.
+        """Runs whole sequences, zeroing the state before each step where starts is true.
 
         Args:
             observations: [T, B, ...].
-            state: before the first step, each [B, units].
+            state: state before the first step, each [B, units].
             starts: bool [T, B].
 
         Returns:
@@ -109,17 +109,17 @@ def recurrent_actor(
     state_dependent_scale: bool = False,
     **options: Any,
 ) -> Recurrent:
-    """`models.mlp_actor` with a memory between its hidden layers and its head.
+    """Creates `models.mlp_actor` with a recurrent cell between the hidden layers and the head.
 
     Args:
         envs, spec, mask_key, initial_scale, state_dependent_scale: as in `models.mlp_actor`.
         cell: "lstm", "gru" or a Keras cell.
-        units: of the cell, if it is given by its name.
-        seed: of the initialisation; None draws one.
-        options: of `models.encoder`, for instance hidden_sizes.
+        units: size of the cell's state; ignored for a Keras cell, which has its own.
+        seed: seed of the initialisation; None draws one.
+        options: options of `models.encoder`, for instance hidden_sizes.
 
     Raises:
-        ValueError: an unknown cell; and as `models.mlp_actor`.
+        ValueError: the cell is unknown; also as in `models.mlp_actor`.
     """
     seeds = Seeds(seed)
     encoder = models.encoder(envs, seed=seeds.next(), mask_key=mask_key, **options)
@@ -144,7 +144,7 @@ def recurrent_critic(
     seed: int | None = None,
     **options: Any,
 ) -> Recurrent:
-    """`models.mlp_critic` with a memory; arguments as of `recurrent_actor`."""
+    """Creates `models.mlp_critic` with a recurrent cell; arguments as in `recurrent_actor`."""
     seeds = Seeds(seed)
     encoder = models.encoder(envs, seed=seeds.next(), **options)
     cell = cells.make_cell(cell, units, seeds)
@@ -153,10 +153,10 @@ def recurrent_critic(
 
 
 def forward(model: keras.Model, observations: Nest) -> Nest:
-    """The model's outputs; of a dict of observations it gets the leaves it was made for.
+    """Runs a model; from a dict of observations it gets only the leaves that it takes.
 
     Raises:
-        ValueError: a leaf that the model needs is not there.
+        ValueError: a leaf that the model needs is missing.
     """
     wanted = input_paths(model)
     if isinstance(observations, dict) and wanted is not None:
@@ -170,7 +170,8 @@ def forward(model: keras.Model, observations: Nest) -> Nest:
 
 
 def input_paths(model: keras.Model) -> set[str] | None:
-    """Paths of the observations that a model takes; None: one plain tensor, or whatever comes."""
+    """Returns the paths of the observations that a model takes; None if it takes one tensor, or
+    does not say."""
     if isinstance(model, Recurrent):
         parts = [input_paths(model.encoder), input_paths(model.head)]
         return set().union(*(p for p in parts if p)) - {"features"} or None
@@ -185,12 +186,12 @@ def is_recurrent(model: Any) -> bool:
 
 
 def initial_state(model: Any, batch_size: int) -> list[Tensor]:
-    """The state before an episode; empty for a model without a memory."""
+    """Returns the state before an episode; empty for a model without a memory."""
     return model.initial_state(batch_size) if is_recurrent(model) else []
 
 
 def step(model: Any, observations: Nest, state: list[Tensor]) -> tuple[Nest, list[Tensor]]:
-    """One step of any model: (outputs [B, ...], new state)."""
+    """Runs one step of any model; returns (outputs [B, ...], new state)."""
     if is_recurrent(model):
         return model(observations, state)
     return forward(model, observations), []
@@ -199,7 +200,10 @@ def step(model: Any, observations: Nest, state: list[Tensor]) -> tuple[Nest, lis
 def unroll(
     model: Any, observations: Nest, state: list[Tensor], starts: Tensor
 ) -> tuple[Nest, list[Tensor]]:
-    """All steps of any model: (outputs [T, B, ...], states after each step); see `Recurrent`."""
+    """Runs any model over sequences; returns (outputs [T, B, ...], states after each step).
+
+    See `Recurrent.unroll`.
+    """
     if is_recurrent(model):
         return model.unroll(observations, state, starts)
     outputs = forward(model, ops.merge_time(observations))
@@ -207,5 +211,6 @@ def unroll(
 
 
 def encode(model: Any, observations: Nest) -> None:
-    """Runs what a model does to observations [B, ...] before its memory: for its normalisers."""
+    """Runs the part of a model before its memory on observations [B, ...], to update its
+    normalisers."""
     forward(model.encoder if isinstance(model, Recurrent) else model, observations)

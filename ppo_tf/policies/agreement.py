@@ -1,4 +1,4 @@
-"""Whether a policy and an environment agree on what is observed and done."""
+"""Checks that a policy and an environment agree on observations and actions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ppo_tf.types import Nest
 
 
 def observed_paths(policy: Policy, envs: gymnasium.vector.VectorEnv) -> list[str]:
-    """Paths of the observations that the policy's actor takes; empty for a plain space."""
+    """Returns the paths of the observations that the actor takes; empty for a plain space."""
     wanted = recurrent.input_paths(policy.actor)
     paths = spaces.paths(observation_space(envs))
     return [path for path in paths if wanted is None or path in wanted]
@@ -25,8 +25,8 @@ def observed_paths(policy: Policy, envs: gymnasium.vector.VectorEnv) -> list[str
 def example_observations(
     envs: gymnasium.vector.VectorEnv, generator: np.random.Generator, paths: list[str]
 ) -> Nest:
-    """Observations [num_envs, ...] of moderate size, drawn without touching the spaces' own random
-    state; of a composite space the leaves `paths`."""
+    """Draws observations [num_envs, ...] of moderate magnitude; of a composite space, only the
+    leaves `paths`. The spaces' own random state stays as it is."""
 
     def draw(space: Any) -> np.ndarray:
         shape = (envs.num_envs, *(space.shape or ()))
@@ -49,7 +49,7 @@ def example_observations(
 
 
 def check_actions(policy: Policy, envs: gymnasium.vector.VectorEnv) -> None:
-    """Raises ValueError unless the policy's parameters and actions fit the environment's space."""
+    """Raises ValueError unless the policy's parameters and actions fit the action space."""
     example = example_observations(envs, np.random.default_rng(0), observed_paths(policy, envs))
     parameters, _ = policy.step(example, policy.initial_state(envs.num_envs))
     space = envs.single_action_space
@@ -57,16 +57,15 @@ def check_actions(policy: Policy, envs: gymnasium.vector.VectorEnv) -> None:
     actions = policy.action_map(policy.draw(parameters, (1, 2)))
     made, wanted = _described(actions, 1), _described(spaces.leaves(space), 0)
     if made != wanted:
-        raise ValueError(
-            f"The policy's actions must be those of {space}: {wanted}. Received: {made}"
-        )
+        raise ValueError(f"The policy's actions must fit {space}: {wanted}. Received: {made}")
 
 
 def _check_sizes(policy: Policy, parameters: Nest, space: gymnasium.Space) -> None:
-    """As many logits as there are categories, and so on, where a distribution is the usual one."""
+    """Checks the parameters' sizes, one logit per category for instance, where a distribution is
+    the default for its space."""
     try:
         usual = action_spec(space)
-    except ValueError:  # a space for distributions of one's own
+    except ValueError:  # a space that only custom distributions support
         return
     families = getattr(policy.family, "families", {"": policy.family})
     usual_families = getattr(usual.family, "families", {"": usual.family})
@@ -82,7 +81,7 @@ def _check_sizes(policy: Policy, parameters: Nest, space: gymnasium.Space) -> No
 
 
 def _described(nest: Nest, first: int) -> Any:
-    """Type and shape of each leaf, without the first axes."""
+    """The dtype and shape of each leaf, without the first axes."""
     if isinstance(nest, dict):
         return {path: _described(nest[path], first) for path in sorted(nest)}
     dtype = np.dtype(getattr(nest.dtype, "name", nest.dtype))

@@ -17,7 +17,7 @@ from ppo_tf.types import Distribution, DistributionFamily, Nest, Tensor
 
 
 def _check_outputs(outputs: Any, family: DistributionFamily) -> None:
-    """The actor's outputs must be arguments of the distribution; says both sides if not."""
+    """Checks that the actor's outputs are the distribution's arguments; the error names both."""
     if not isinstance(outputs, dict):
         raise ValueError(
             "The actor must return a dict from the distribution's parameter names to tensors. "
@@ -26,7 +26,7 @@ def _check_outputs(outputs: Any, family: DistributionFamily) -> None:
     if isinstance(family, Joint):
         if outputs.keys() != family.families.keys():
             raise ValueError(
-                "The actor's outputs must be those of the Joint's parts, {path: {name: tensor}}. "
+                "The actor's outputs must match the Joint's parts, {path: {name: tensor}}. "
                 f"Received: outputs={sorted(outputs)}, Joint of {sorted(family.families)}"
             )
         for path, part in family.families.items():
@@ -43,7 +43,7 @@ def _check_outputs(outputs: Any, family: DistributionFamily) -> None:
         raise ValueError(
             "The actor's output names must be the distribution's argument names. "
             f"Received: outputs={sorted(outputs)}, {name} takes {accepted}"
-            + (f", of which {required} must be given" if required else "")
+            + (f", of which {required} are required" if required else "")
         )
 
 
@@ -67,20 +67,21 @@ def _mode(distribution: Distribution) -> Nest:
 
 @keras.saving.register_keras_serializable("ppo_tf")
 class Policy(keras.Model):
-    """What acts: `policy(observations)` is the deterministic action, ready for `env.step`.
+    """An agent: `policy(observations)` is the deterministic action, ready for `env.step`.
 
-    Saves and loads as any Keras model: `policy.save("policy.keras")`.
+    Saves and loads like any Keras model: `policy.save("policy.keras")`.
 
     Args:
         actor: keras.Model from observations [B, ...] to {parameter name: [B, ...]}; the names are
-            the distribution's arguments, for instance {"loc", "scale_diag"}. With a memory: a
+            the distribution's arguments, for instance {"loc", "scale_diag"}. A recurrent actor is a
             `recurrent.Recurrent`.
         family: a class of `tfp.distributions`, or any callable from those parameters to a TFP
-            distribution of batch shape [B] (registered with Keras if the policy is to be saved).
-        action_map: callable from raw actions [B, ...] to the environment's actions (likewise).
+            distribution of batch shape [B]. To save the policy, register the callable with Keras.
+        action_map: callable from raw actions [B, ...] to the environment's actions; also to be
+            registered with Keras if the policy is saved.
 
     Raises:
-        ValueError: the actor's outputs do not fit the distribution's arguments, or it is not built.
+        ValueError: the actor is not built, or its outputs are not the distribution's arguments.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class Policy(keras.Model):
                 f"Received: {actor}"
             )
         shown = actor.head if isinstance(actor, recurrent.Recurrent) else actor
-        if getattr(shown, "outputs", None):  # a subclassed model shows its outputs when called
+        if getattr(shown, "outputs", None):  # a subclassed model's are known when it is called
             _check_outputs(shown.output, family)
         self.actor = actor
         self.family = family
@@ -106,17 +107,19 @@ class Policy(keras.Model):
 
     @property
     def recurrent(self) -> bool:
-        """Whether the actor has a memory. If so, `distribution`, `sample`, `mode` and the policy
-        itself take the state as well, and return a pair: what they return else, and the new
-        state."""
+        """Whether the actor has a memory.
+
+        If so, `parameters`, `distribution`, `sample`, `mode` and the policy itself also take the
+        state, and return a pair of their usual result and the new state.
+        """
         return recurrent.is_recurrent(self.actor)
 
     def initial_state(self, batch_size: int) -> list[Tensor]:
-        """The state before an episode, each [batch_size, units]; empty without a memory."""
+        """Returns the state before an episode, each [batch_size, units]; empty without a memory."""
         return recurrent.initial_state(self.actor, batch_size)
 
     def step(self, observations: Nest, state: Sequence[Tensor]) -> tuple[Nest, list[Tensor]]:
-        """One step: (the distribution's parameters by name [B, ...], new state)."""
+        """Runs one step; returns (the distribution's parameters by name [B, ...], new state)."""
         parameters, state = recurrent.step(self.actor, observations, list(state))
         _check_outputs(parameters, self.family)
         return parameters, state
@@ -124,41 +127,43 @@ class Policy(keras.Model):
     def unroll(
         self, observations: Nest, state: Sequence[Tensor], starts: Tensor
     ) -> tuple[Nest, list[Tensor]]:
-        """Whole sequences: (parameters [T, B, ...], states); see `recurrent.Recurrent.unroll`."""
+        """Runs whole sequences; returns (parameters [T, B, ...], states after each step).
+
+        See `recurrent.Recurrent.unroll`.
+        """
         parameters, states = recurrent.unroll(self.actor, observations, list(state), starts)
         _check_outputs(parameters, self.family)
         return parameters, states
 
     def draw(self, parameters: Nest, seed: Tensor | None) -> Nest:
-        """Raw actions [B, ...] from the distribution's parameters; without a seed its mode."""
+        """Draws raw actions [B, ...] from the distribution; without a seed, returns its mode."""
         distribution = self.family(**parameters)
         return _mode(distribution) if seed is None else distribution.sample(seed=seed)
 
     def parameters(self, observations: Nest, state: Sequence[Tensor] = ()) -> Any:
-        """The distribution's parameters by name, as the actor gives them."""
+        """Returns the distribution's parameters by name, as the actor outputs them."""
         return self._result(*self.step(observations, state))
 
     def distribution(self, observations: Nest, state: Sequence[Tensor] = ()) -> Any:
-        """The distribution over raw actions in each state: a TFP distribution of batch shape
-        [B]."""
+        """Returns the distribution over raw actions: a TFP distribution of batch shape [B]."""
         parameters, state = self.step(observations, state)
         return self._result(self.family(**parameters), state)
 
     def sample(self, observations: Nest, seed: Tensor, state: Sequence[Tensor] = ()) -> Any:
-        """Raw actions [B, ...] drawn with a stateless seed, int32 [2]."""
+        """Draws raw actions [B, ...] with a stateless seed, int32 [2]."""
         parameters, state = self.step(observations, state)
         return self._result(self.draw(parameters, seed), state)
 
     def mode(self, observations: Nest, state: Sequence[Tensor] = ()) -> Any:
-        """The most likely raw actions [B, ...]; the means where the distribution has no mode.
+        """Returns the most likely raw actions [B, ...], or the means where there is no mode.
 
-        TFP gives NaN for a mode that does not exist, as for a Beta with a concentration of 1.
+        TFP returns NaN for a mode that does not exist, as for a Beta with a concentration of 1.
         """
         parameters, state = self.step(observations, state)
         return self._result(self.draw(parameters, None), state)
 
     def call(self, observations, state=()):
-        """Deterministic actions of the environment for observations [B, ...]."""
+        """Returns deterministic actions for the environment, for observations [B, ...]."""
         parameters, state = self.step(observations, state)
         return self._result(self.action_map(self.draw(parameters, None)), state)
 
@@ -166,8 +171,8 @@ class Policy(keras.Model):
         return (value, state) if self.recurrent else value
 
     def __dir__(self):
-        # Keras saves what it finds here. The optimizer, which callbacks see while `fit` runs, is
-        # the learner's and holds the critic's moments as well: no part of a policy's file.
+        # Keras saves what it finds here. The optimizer that callbacks see while `fit` runs is the
+        # learner's and also holds the critic's moments: it does not belong in a policy's file.
         return [name for name in super().__dir__() if name != "optimizer"]
 
     def get_config(self) -> dict[str, Any]:
@@ -200,16 +205,15 @@ def mlp_policy(
     sde_period: int = 4,
     **options: Any,
 ) -> Policy:
-    """A policy for an environment's spaces: `mlp_actor` with the distribution of `action_spec`.
+    """Creates a policy for an environment: `mlp_actor` with the distribution of `action_spec`.
 
     Args:
-        envs: the environment.
-        continuous: the distribution for Boxes, as in `action_spec`.
-        sde_period: likewise.
-        options: of `mlp_actor`.
+        envs: the environment, or a vector of environments.
+        continuous, sde_period: as in `action_spec`.
+        options: options of `mlp_actor`.
 
     Raises:
-        ValueError: a space that is not supported.
+        ValueError: a space is not supported.
     """
     spec = action_spec(action_space(envs), continuous=continuous, sde_period=sde_period)
     return Policy(mlp_actor(envs, spec, **options), spec.family, spec.action_map)
@@ -222,7 +226,7 @@ def recurrent_policy(
     sde_period: int = 4,
     **options: Any,
 ) -> Policy:
-    """`mlp_policy` with a memory: the actor is a `recurrent_actor`, whose options these are."""
+    """Creates `mlp_policy` with a memory: the actor is a `recurrent_actor`, which takes options."""
     spec = action_spec(action_space(envs), continuous=continuous, sde_period=sde_period)
     actor = recurrent.recurrent_actor(envs, spec, **options)
     return Policy(actor, spec.family, spec.action_map)

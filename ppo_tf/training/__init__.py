@@ -1,4 +1,4 @@
-"""The loop: collect, update, call back; and the checkpoints it goes on from.
+"""The training loop (collect, update, call back) and the checkpoints from which it resumes.
 
-An update is in `learning`, the training command in `command`.
+Updates are in `learning`, the training command in `command`.
 """

@@ -1,8 +1,8 @@
-"""Checkpoints: all that a run needs to go on, in one file, without pickle.
+"""Checkpoints: all that a run needs to resume, in one file, without pickle.
 
-A file is a line of text, `ppo_tf checkpoint 2 sha256=...`, and the bytes whose digest that is: a
-NumPy .npz of the learner's variables and, as JSON, of the numbers around them. It is written under
-a temporary name, synced to the disk and renamed, so a crash at any moment leaves whole files only.
+A file is a line of text, `ppo_tf checkpoint 2 sha256=...`, followed by the bytes with that digest:
+a NumPy .npz of the learner's variables and, as JSON, the state around them. It is written under a
+temporary name, synced to disk and renamed, so a crash at any moment leaves only whole files.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from ppo_tf.callbacks.logs import passes_multiple
 from ppo_tf.learning.learner import Learner
 from ppo_tf.support.files import naming, write_atomically
 
-FORMAT = 2  # 1 told variables apart by their order
+FORMAT = 2  # format 1 identified variables by their order
 _VALUES = "values.json"  # the array of the .npz with the JSON text, as bytes
 
 State = tuple[dict[str, np.ndarray], dict[str, Any]]  # variables by name, JSON values
 
 
 class DamagedCheckpoint(ValueError):
-    """A file that is not what was written."""
+    """A checkpoint file differs from what was written."""
 
 
 class Checkpoints:
-    """The checkpoints of a run: when to write one, which to keep, which to go on from.
+    """The checkpoints of a run: when to write one, which to keep, which to resume from.
 
     Args:
-        folder: of the files, made when the first one is written.
-        every: environment steps from one to the next; 0: only when the training ends.
-        keep: how many of the newest stay.
-        monitor: log of `fit` whose highest value makes a checkpoint the best, which stays as well.
-        warn: called with one line about each damaged file that is passed over.
+        folder: folder of the files, created when the first one is written.
+        every: environment steps between checkpoints; 0 writes one only when training ends.
+        keep: number of newest checkpoints to keep.
+        monitor: log of `fit` whose highest value makes a checkpoint the best, which is kept too.
+        warn: called with one line about each damaged file that is skipped.
 
     Raises:
-        ValueError: an argument out of range.
+        ValueError: an argument is out of range.
     """
 
     def __init__(
@@ -73,25 +73,25 @@ class Checkpoints:
         return self.every > 0 and passes_multiple(self.every, previous, steps)
 
     def watch(self, logs: dict[str, Any]) -> None:
-        """Notes the monitored value of an iteration's logs, if there is one."""
+        """Remembers the monitored value of an iteration's logs, if there is one."""
         value = logs.get(self.monitor)
         if value is not None and np.isfinite(value):
             self._seen = float(value)
 
     def path(self, steps: int) -> Path:
-        """The file of the checkpoint after so many environment steps."""
+        """Returns the path of the checkpoint after `steps` environment steps."""
         return self.folder / f"step-{steps:012d}.checkpoint"
 
     def save(self, steps: int, variables: dict[str, np.ndarray], values: dict[str, Any]) -> Path:
-        """Writes a checkpoint, then deletes those that are neither among the newest nor the best.
+        """Writes a checkpoint, then deletes all but the newest ones and the best.
 
         Args:
             steps: environment steps so far.
             variables: arrays by name.
-            values: what JSON can hold.
+            values: JSON values by name.
 
         Raises:
-            OSError: it can't be written; those before it are as they were.
+            OSError: it can't be written; earlier checkpoints stay as they were.
         """
         if self._seen is not None and self._seen >= self._best.get("score", -np.inf):
             self._best = {"steps": steps, "score": self._seen, "monitor": self.monitor}
@@ -105,9 +105,9 @@ class Checkpoints:
         return path
 
     def latest(self) -> State | None:
-        """The newest whole checkpoint as (variables, values), or None where there is no file.
+        """Returns the newest intact checkpoint as (variables, values), or None if there is none.
 
-        A damaged one is named in a warning, and the one before it is taken.
+        A damaged one is named in a warning, and the one before it is used.
 
         Raises:
             ValueError: there are checkpoints, but all are damaged or of another format.
@@ -120,15 +120,15 @@ class Checkpoints:
                 self._warn(f"checkpoint {path} is damaged ({error}); the one before it is used")
                 continue
             best, self._seen = values.pop("best"), None
-            # Scores of another log can't be compared.
+            # Scores from different logs can't be compared.
             self._best = best if best.get("monitor") == self.monitor else {}
             return variables, values
         if paths:
-            raise ValueError(f"No checkpoint is whole. Received: folder={self.folder}")
+            raise ValueError(f"All checkpoints are damaged. Received: folder={self.folder}")
         return None
 
     def _prune(self, steps: int) -> None:
-        """Deletes what need not stay, and what a crash left half written."""
+        """Deletes checkpoints no longer needed, and files that a crash left half written."""
         best = self.path(self._best["steps"]) if self._best else None
         paths = sorted(self.folder.glob("step-*.checkpoint"))
         newest = [path for path in paths if path <= self.path(steps)][-self.keep :]
@@ -140,7 +140,7 @@ class Checkpoints:
 
 
 def learner_variables(learner: Learner) -> dict[str, np.ndarray]:
-    """Everything an update changes, as arrays by name, and `iterations`."""
+    """Returns everything that an update changes as arrays by name, and `iterations`."""
     variables = {
         name: np.array(keras.ops.convert_to_numpy(variable))
         for name, variable in learner.named_variables.items()
@@ -149,14 +149,14 @@ def learner_variables(learner: Learner) -> dict[str, np.ndarray]:
 
 
 def restore_learner(learner: Learner, arrays: dict[str, np.ndarray]) -> None:
-    """The inverse of `learner_variables`.
+    """Restores what `learner_variables` returned.
 
     Raises:
-        ValueError: the arrays are those of another learner, whose first variable that differs is
-            named; the learner stays as it is.
+        ValueError: the arrays are another learner's; the message names the first variable that
+            differs. The learner stays as it is.
     """
     variables = learner.named_variables
-    for name in dict.fromkeys([*variables, *arrays]):  # models first, what follows from them last
+    for name in dict.fromkeys([*variables, *arrays]):  # models first, what depends on them last
         if name == "iterations":
             continue
         there, here = "missing", "a learner without it"

@@ -1,4 +1,4 @@
-"""The loop: collect, update, call back; and go on where a checkpoint left it."""
+"""The training loop: collect, update, call back; and resume from a checkpoint."""
 
 from __future__ import annotations
 
@@ -34,44 +34,44 @@ def fit(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     checkpoints: Checkpoints | None = None,
 ) -> dict[str, list[Any]]:
-    """Trains until the next iteration would pass `total_steps`.
+    """Trains until the next iteration would exceed `total_steps`.
 
     Keras callbacks see one iteration (collect and update) as one epoch of one batch,
-    `learner.policy` as the model, the learner's `loss` as the batch's, and these logs: `train/*`,
+    `learner.policy` as the model, and the learner's `loss` as the batch's. The logs are: `train/*`,
     the metrics of `Learner.update`; `rollout/steps`, environment steps so far; `rollout/episodes`,
-    finished so far; `rollout/episode_return` and `rollout/episode_length`, means over the last 100
-    episodes; `rollout/saturated_actions` and `rollout/dead_actions`, see `diagnostics.rollout`,
-    where the spaces have them; `time/seconds` and `time/steps_per_second`. A log without a value,
-    such as the mean return before the first episode ends, is NaN. A callback ends the training by
-    setting `model.stop_training`.
+    episodes finished so far; `rollout/episode_return` and `rollout/episode_length`, means over the
+    last 100 episodes; `rollout/saturated_actions` and `rollout/dead_actions`, where the spaces have
+    them, see `diagnostics.rollout`; `time/seconds` and `time/steps_per_second`. A log without a
+    value, such as the mean return before the first episode ends, is NaN. A callback stops training
+    by setting `model.stop_training`.
 
-    All callbacks of Keras work. `model.optimizer` is the learner's while it trains; a callback that
-    sets its learning rate, such as ReduceLROnPlateau, needs an optimizer without a schedule. What
-    monitors a log needs `mode`; until the log has a value, it has no best one. What
-    BackupAndRestore saves is the policy alone: to go on, use checkpoints.
+    All Keras callbacks work. During training `model.optimizer` is the learner's; a callback that
+    sets its learning rate, such as ReduceLROnPlateau, needs an optimizer without a schedule. A
+    callback that monitors a log needs `mode`, and has no best value until the log has one.
+    BackupAndRestore saves the policy alone: to resume a run, use checkpoints.
 
-    With checkpoints, the run goes on from the newest one in their folder, if there is one. At each
-    checkpoint new episodes start in all environments, with seeds that follow from the run's seed
-    and the iteration: then a run that was interrupted and goes on does bit for bit what it would
-    have done otherwise. Callbacks with the methods of `types.Resumable` go on as well, those of
-    Keras begin anew.
+    With checkpoints, the run resumes from the newest one in their folder, if any. At each
+    checkpoint new episodes start in all environments, with seeds derived from the run's seed and
+    the iteration, so that a resumed run is bit for bit the same as an uninterrupted one. Callbacks
+    with the methods of `types.Resumable` resume too; those of Keras start over.
 
     Args:
-        learner: what learns.
+        learner: learner to train.
         envs: environments for a `VectorCollector`, or a collector.
-        total_steps: environment steps, over all environments, that are never exceeded.
-        horizon: steps per environment and iteration, unless envs is a collector.
-        callbacks: of Keras.
-        checkpoints: where, and how often; needs a collector with `begin_episodes`.
+        total_steps: upper bound of the environment steps, over all environments.
+        horizon: steps per environment and iteration; ignored if envs is a collector.
+        callbacks: Keras callbacks.
+        checkpoints: where and how often to save; needs a collector with `begin_episodes`.
 
     Returns:
         The logs of every iteration of this call, with what callbacks added to them: {name: [value
         per iteration]}.
 
     Raises:
-        ValueError: an argument out of range, or a checkpoint of another learner.
-        NonFiniteError: from the collector or the update; the learner keeps its last good weights.
-            From the update only if no callback, such as Keras' TerminateOnNaN, stops the training.
+        ValueError: an argument is out of range, or a checkpoint is another learner's.
+        NonFiniteError: the collector or the update met a NaN or an infinity; the learner keeps its
+            last good weights. An update raises it only if no callback, such as Keras'
+            TerminateOnNaN, stops training.
         OSError: a checkpoint can't be written.
     """
     if isinstance(envs, gymnasium.vector.VectorEnv):
@@ -94,7 +94,7 @@ def fit(
         state = _restore(checkpoints, learner, collector, callbacks)
         if state.iterations > iterations:
             raise ValueError(
-                f"The newest checkpoint in {checkpoints.folder} is after "
+                f"The newest checkpoint in {checkpoints.folder} was saved after "
                 f"{state.iterations * steps_per_iteration} steps. "
                 f"Received: total_steps={total_steps}"
             )
@@ -102,7 +102,7 @@ def fit(
     model.stop_training = False
     history = keras.callbacks.History()
     callback_list = _Callbacks(
-        [*callbacks, history],  # which sees what the others add to the logs
+        [*callbacks, history],  # history last: it sees what the others add to the logs
         model=model,
         epochs=iterations,
         steps=1,
@@ -131,17 +131,17 @@ def fit(
 
 
 class _Callbacks(keras.callbacks.CallbackList):
-    """Keras' list, without its conversion of the logs to numbers, which ours are.
+    """Keras' list without its conversion of the logs to numbers, which ours already are.
 
-    The conversion copies them, so that `fit` would not see what callbacks add; it looks at each
-    value for long; and a bare `except` in it swallows Ctrl-C.
+    The conversion copies the logs, so that `fit` would not see what callbacks add; it is slow; and
+    its bare `except` swallows Ctrl-C.
     """
 
     @contextlib.contextmanager
     def training(self, optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
-        """From on_train_begin to on_train_end, of those that began if one cannot."""
+        """Calls on_train_begin, and at the end on_train_end of all callbacks that began."""
         begun = []
-        self._model.optimizer = optimizer  # where Keras' own fit has it
+        self._model.optimizer = optimizer  # where Keras' own fit keeps it
         try:
             for callback in self.callbacks:
                 callback.on_train_begin(None)
@@ -153,29 +153,29 @@ class _Callbacks(keras.callbacks.CallbackList):
             del self._model.optimizer
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        """Hands the same logs to each in turn."""
+        """Passes the same logs to each callback in turn."""
         for callback in self.callbacks:
             callback.on_epoch_end(epoch, logs)
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
-        """Likewise."""
+        """Passes the same logs to each callback in turn."""
         for callback in self.callbacks:
             callback.on_train_batch_end(batch, logs=logs)
 
 
 @dataclass
 class _RunState:
-    """Where a run stands, beyond the learner's variables."""
+    """The progress of a run, apart from the learner's variables."""
 
-    iterations: int = 0  # done so far
+    iterations: int = 0  # completed so far
     episodes: int = 0  # finished so far
-    seconds: float = 0.0  # of training so far
+    seconds: float = 0.0  # time spent training so far
     recent: collections.deque = field(
         default_factory=lambda: collections.deque(maxlen=EPISODE_WINDOW)
     )
 
     def values(self) -> dict[str, Any]:
-        """For JSON."""
+        """Returns the state as JSON values."""
         return {**vars(self), "recent": list(self.recent)}
 
     @classmethod
@@ -187,7 +187,8 @@ class _RunState:
 
 
 def _iterate(learner, collector, state, start, callback_list) -> Logs | None:
-    """One iteration; its logs, or None if the update failed and a callback stopped the training."""
+    """Runs one iteration; returns its logs, or None if the update failed and a callback stopped
+    training."""
     callback_list.on_epoch_begin(state.iterations)
     callback_list.on_train_batch_begin(0)
     iteration_start = time.perf_counter()
@@ -219,7 +220,7 @@ def _iterate(learner, collector, state, start, callback_list) -> Logs | None:
 
 
 def _save(checkpoints, steps, learner, collector, callbacks, state) -> None:
-    """Starts new episodes, then writes all that the next iteration depends on."""
+    """Starts new episodes, then saves everything that the next iteration depends on."""
     collector.begin_episodes(learner.iterations)
     learner.begin_episodes(collector.num_envs)
     values = {"run": state.values(), "callbacks": {}}
@@ -229,7 +230,7 @@ def _save(checkpoints, steps, learner, collector, callbacks, state) -> None:
 
 
 def _restore(checkpoints, learner, collector, callbacks) -> _RunState:
-    """Where the newest checkpoint was; the start, if there is none."""
+    """Restores the newest checkpoint and returns its run state; without one, the initial state."""
     found = checkpoints.latest()
     if found is None:
         return _RunState()
@@ -245,7 +246,7 @@ def _restore(checkpoints, learner, collector, callbacks) -> _RunState:
 
 
 def _resumable(callbacks) -> list[tuple[str, Any]]:
-    """The callbacks with a state, by names that are the same in the next process."""
+    """The callbacks that can resume, with names that stay the same in the next process."""
     counts: collections.Counter = collections.Counter()
     found = []
     for callback in callbacks:
@@ -257,8 +258,11 @@ def _resumable(callbacks) -> list[tuple[str, Any]]:
 
 
 def _forget_nan(callbacks) -> None:
-    """Keras' EarlyStopping and its like take the first value for the best so far: of a log without
-    a value NaN, which nothing is better than."""
+    """Resets a callback's best value if it is NaN.
+
+    Keras' EarlyStopping and similar callbacks take the first value as the best so far; if that is
+    NaN, because the log had no value, nothing is ever better.
+    """
     for callback in callbacks:
         best = getattr(callback, "best", None)
         if isinstance(best, float) and np.isnan(best):
