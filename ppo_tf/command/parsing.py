@@ -6,7 +6,6 @@ A command is a module with flags of its own (`absl.flags.FlagValues`, never the 
 
 from __future__ import annotations
 
-import inspect
 import os
 import shutil
 import sys
@@ -96,7 +95,7 @@ def help_text(values: flags.FlagValues, description: str | None, words: str | No
     if sys.stdout.isatty():
         width = shutil.get_terminal_size().columns
         entries = [textwrap.fill(e, width - 2, subsequent_indent="    ") for e in entries]
-    lines = [inspect.cleandoc(description or ""), ""]
+    lines = [(description or "").strip(), ""]
     if words is not None:
         lines += [f"Words: {words}", ""]
     lines += ["Flags:", textwrap.indent("\n".join(entries), "  ")]
