@@ -11,7 +11,7 @@ from ppo_tf.support import quiet
 
 _load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
-_WITHOUT_TENSORFLOW = ("masks", "presets", "runs", "spaces")
+_WITHOUT_TENSORFLOW = ("masks", "presets", "runs", "settings", "spaces")
 
 
 def __getattr__(name: str):
