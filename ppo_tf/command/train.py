@@ -15,7 +15,6 @@ from absl import flags, logging
 
 from ppo_tf.command import parsing, runs
 from ppo_tf.command.settings import SETTINGS
-from ppo_tf.support import quiet
 
 FLAGS = flags.FlagValues()
 
@@ -103,9 +102,7 @@ def start(words: list[str]) -> int:
     if plan.finished:
         print(f"{plan.logdir} is finished; for more: --total_steps")
         return 0
-    # From here on TensorFlow is needed. It takes seconds to import, for which neither help nor an
-    # error in the flags should wait.
-    quiet.import_tensorflow()
+    # This imports TensorFlow, which takes seconds. Neither help nor an error in the flags waits.
     from ppo_tf.command import running
 
     logging.set_verbosity(logging.WARNING)  # TensorFlow's notes on every file it saves
