@@ -8,7 +8,7 @@ import difflib
 import math
 import re
 
-from ppo_tf.command.presets import CHOICES, DEFAULTS
+from ppo_tf.command.settings import CHOICES, DEFAULTS
 
 RANGE = re.compile(r"(\S+?)\.\.(\S+?)(\s+log)?")
 
