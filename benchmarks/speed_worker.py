@@ -89,7 +89,7 @@ def run_ppo_tf(job):
     memory = peak_mb()
     trajectory, _ = collector.collect()
     updates = [timed(lambda: learner.update(trajectory)) for _ in range(5)]
-    weights = sum(v.shape.num_elements() for v in learner._trained if len(v.shape) == 2)
+    weights = sum(v.shape.num_elements() for v in learner.trained if len(v.shape) == 2)
     samples = job["num_envs"] * job["horizon"] * job["epochs"]
     return {
         "steps_per_second": job["iterations"] * job["num_envs"] * job["horizon"] / seconds,

@@ -60,6 +60,8 @@ from .learning.losses import Sum as Sum
 from .learning.optimizers import default_optimizer as default_optimizer
 from .learning.optimizers import linear_schedule as linear_schedule
 from .learning.rewards.scaling import RewardScaling as RewardScaling
+from .learning.updates.minibatch import MinibatchUpdate as MinibatchUpdate
+from .learning.updates.rule import UpdateRule as UpdateRule
 from .networks import features as features
 from .networks import image_networks as image_networks
 from .networks import layers as layers
@@ -94,6 +96,7 @@ from .types import Estimator as Estimator
 from .types import Loss as Loss
 from .types import NonFiniteError as NonFiniteError
 from .types import Resumable as Resumable
+from .types import RewardTransformation as RewardTransformation
 from .types import Trajectory as Trajectory
 from .types import ValueLoss as ValueLoss
 

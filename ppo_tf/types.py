@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
+from ppo_tf.support.keywords import Keywords
+
 Tensor = Any  # a tf.Tensor or anything tf.convert_to_tensor takes
 Nest = Any  # a Tensor, or a dict or tuple of Nests
 Distribution = Any  # a tfp.distributions.Distribution
@@ -37,46 +39,70 @@ class Trajectory(NamedTuple):
     starts: Tensor
 
 
-class Estimator(Protocol):
-    """Turns rewards and values into advantages and value targets."""
+ESTIMATOR_KEYWORDS = Keywords(
+    ("rewards", "values", "next_values", "terminated", "truncated"), ("valid", "starts")
+)
+LOSS_KEYWORDS = Keywords(
+    ("new_dist", "old_dist", "actions", "advantages"), ("observations", "valid")
+)
+VALUE_LOSS_KEYWORDS = Keywords(("values", "old_values", "targets"), ("observations", "valid"))
+REWARD_TRANSFORMATION_KEYWORDS = Keywords(Trajectory._fields)
 
-    def __call__(
-        self,
-        *,
-        rewards: Tensor,
-        values: Tensor,
-        next_values: Tensor,
-        terminated: Tensor,
-        truncated: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """All arguments [T, B]; returns (advantages, targets), both float [T, B]."""
+
+class Estimator(Protocol):
+    """Turns rewards and values into advantages and value targets.
+
+    Called by keyword with those of ESTIMATOR_KEYWORDS that its signature names, all [T, B]:
+    `rewards` float, 0 on rows that are not valid; `values` and `next_values` float, V(s_t) and
+    V(s_{t+1}); `terminated` bool; `truncated` bool, true also before a row that is not valid;
+    `valid` and `starts` bool, as in `Trajectory`.
+    """
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> tuple[Tensor, Tensor]:
+        """Returns (advantages, targets), both float [T, B]."""
         ...
 
 
 class Loss(Protocol):
     """A policy loss, per sample and unreduced. Lower is better.
 
+    Called by keyword with those of LOSS_KEYWORDS that its signature names: `new_dist` and
+    `old_dist`, TFP distributions of batch shape [n]; `actions` [n, ...], raw; `advantages` float
+    [n]; `observations` [n, ...]; `valid` bool [n], the samples that count in the mean.
+
     A loss that adapts between updates is a `tf.Module` with a method `after_update(kl)`, which the
     learner calls inside its compiled update with the mean KL(old || new) in nats.
     """
 
-    def __call__(
-        self,
-        *,
-        new_dist: Distribution,
-        old_dist: Distribution,
-        actions: Tensor,
-        advantages: Tensor,
-    ) -> tuple[Tensor, Metrics]:
-        """Returns (loss [n], metrics by name, each [n] or scalar)."""
+    def __call__(self, *arguments: Any, **keywords: Any) -> tuple[Tensor, Metrics]:
+        """Returns (loss float [n], metrics by name, each [n] or scalar)."""
         ...
 
 
 class ValueLoss(Protocol):
-    """A critic's loss, per sample and unreduced."""
+    """A critic's loss, per sample and unreduced.
 
-    def __call__(self, *, values: Tensor, old_values: Tensor, targets: Tensor) -> Tensor:
-        """All arguments float [n]; returns float [n]."""
+    Called by keyword with those of VALUE_LOSS_KEYWORDS that its signature names: `values`,
+    `old_values` (before the update) and `targets`, float [n]; `observations` [n, ...]; `valid`
+    bool [n].
+    """
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Tensor:
+        """Returns float [n]."""
+        ...
+
+
+class RewardTransformation(Protocol):
+    """Turns the environment's rewards into those that the estimator sees.
+
+    Called by keyword with those of REWARD_TRANSFORMATION_KEYWORDS that its signature names: the
+    parts of a `Trajectory`. One that carries something from one trajectory to the next is a
+    `keras.Layer`, built with the shape (None, num_envs), or a `tf.Module`, so that it is saved and
+    undone; its method `begin_episodes()` forgets what belongs to episodes under way.
+    """
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Tensor:
+        """Returns rewards float [T, B]."""
         ...
 
 

@@ -9,6 +9,7 @@ import sys
 import textwrap
 
 import helpers
+import keras
 import numpy as np
 import pytest
 from gymnasium.spaces import Discrete
@@ -193,6 +194,39 @@ def test_the_variables_of_another_learner_are_refused_and_nothing_changes(units,
         restore_learner(other, learner_variables(learned))
     for a, b in zip(helpers.numbers(other), before, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("lost", "added", "message"),
+    [
+        ("policy/dense/bias", {}, "its policy/dense/bias is missing. Received: float32 (8,)"),
+        (
+            "",
+            {"critic/b": np.zeros(3)},
+            "its critic/b is float64 (3,). Received: a learner without",
+        ),
+        ("policy/dense/bias", {"policy/a": np.zeros(8, np.float32)}, "its policy/dense/bias is"),
+    ],
+)
+def test_the_variable_that_differs_is_named(lost, added, message, learned):
+    other = make_learner()
+    other.begin_episodes(2)
+    arrays = learner_variables(learned) | added
+    arrays.pop(lost, None)
+    with pytest.raises(ValueError) as caught:
+        restore_learner(other, arrays)
+    assert f"The checkpoint is of another learner: {message}" in str(caught.value)
+
+
+def test_weights_never_go_to_others_of_the_same_shape(learned):
+    """A critic whose layers have other names, in which all shapes fit."""
+    inputs = keras.Input((3,), name="observation")
+    features = keras.layers.Dense(8, name="mine")(inputs)
+    values = keras.ops.squeeze(keras.layers.Dense(1, name="value")(features), -1)
+    one = make_learner()
+    one.critic = keras.Model(inputs, values)
+    with pytest.raises(ValueError, match="its critic/mine/kernel is missing"):
+        restore_learner(one, learner_variables(learned))
 
 
 def test_a_collector_that_can_not_start_anew_is_refused(learned, tmp_path):

@@ -10,6 +10,15 @@ _LISTS = {int: "whole numbers, such as 64,64", str: "names, comma-separated"}
 _BOOLEANS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 
 
+def as_text(value: Any) -> str:
+    """A value as flags take it and documents show it: "none" for None and what is empty."""
+    if isinstance(value, list | tuple):
+        value = ",".join(map(str, value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "none" if value in (None, "") else str(value)
+
+
 class Choice(NamedTuple):
     """One of the values of a setting that is chosen by name.
 
@@ -87,7 +96,7 @@ class Declaration:
         return tuple(self._check_element(element, value) for element in value)
 
     def parse(self, text: str) -> Any:
-        """The value that a text stands for: "none" is None, or an empty tuple.
+        """The value of a text, as `as_text` makes it: "none" is None, or an empty tuple.
 
         Raises:
             ValueError: as `check`.
@@ -99,14 +108,6 @@ class Declaration:
         if text == "none" and self.optional:
             return None
         return self.check(self._parse_element(text, text))
-
-    def text(self, value: Any) -> str:
-        """The text that `parse` turns into the value."""
-        if isinstance(value, list | tuple):
-            value = ",".join(map(str, value))
-        if isinstance(value, bool):
-            return str(value).lower()
-        return "none" if value in (None, "") else str(value)
 
     def _parse_element(self, word: str, received: str) -> Any:
         if self.type is bool:

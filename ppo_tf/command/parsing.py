@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 
 from absl import flags
 
+from ppo_tf.command.declarations import as_text
+
 ERRORS: tuple[type[Exception], ...] = (ValueError, ImportError, OSError)
 
 
@@ -107,8 +109,5 @@ def _entry(flag: flags.Flag) -> str:
     text = " ".join(flag.help.split())
     text = text.removesuffix("; repeat this option to specify a list of values")
     if "(default:" not in text:
-        default = flag.default
-        if isinstance(default, list | tuple):
-            default = ",".join(map(str, default))
-        text += f" (default: {'none' if default in (None, '') else default})"
+        text += f" (default: {as_text(flag.default)})"
     return f"--{'[no]' if flag.boolean else ''}{flag.name}: {text}"

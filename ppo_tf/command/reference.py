@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from ppo_tf.command.declarations import Declaration
+from ppo_tf.command.declarations import Declaration, as_text
 from ppo_tf.command.settings import GROUPS
 
 _INTRODUCTION = """\
 # Settings of a training run
 
-Each is a flag of `ppo-tf train` by the same name, a key of config.json's "settings" and a key of the dict
-that `ppo_tf.learner_from_settings` takes. A setting left out takes the environment's preset, then the default
-below. Those marked with * may change when a run goes on.
+Each is a flag of `ppo-tf train` by the same name, a key of config.json's "settings" and a key of
+the dict that `ppo_tf.learner_from_settings` takes. A setting left out takes the environment's
+preset, then the default below. Those marked with * may change when a run goes on.
 
-Printed by `python -m ppo_tf.command.reference` from the declarations in `ppo_tf/command/settings.py`.
+Printed by `python -m ppo_tf.command.reference` from the declarations in
+`ppo_tf/command/settings.py`.
 """
 
 
 def reference() -> str:
-    """The settings as Markdown: per group a table, then the choices of each setting that has any."""
+    """The settings as Markdown: a table per group, then the choices of each setting with any."""
     parts = [_INTRODUCTION]
     for title, group in GROUPS.items():
         rows = [_row(setting) for setting in group]
@@ -30,7 +31,7 @@ def reference() -> str:
 def _row(setting: Declaration) -> str:
     name = f"`{setting.name}`{' *' if setting.may_change else ''}"
     value = "see below" if setting.choices else setting.rule
-    return f"| {name} | {setting.text(setting.default)} | {value} | {setting.help} |"
+    return f"| {name} | {as_text(setting.default)} | {value} | {setting.help} |"
 
 
 def _choices(setting: Declaration) -> str:

@@ -15,6 +15,7 @@ import tensorflow as tf
 from ppo_tf import spaces
 from ppo_tf.learning.batch import Batch
 from ppo_tf.learning.learner import Learner
+from ppo_tf.learning.updates.minibatch import total_loss
 from ppo_tf.networks import recurrent
 from ppo_tf.networks.models import observation_space
 from ppo_tf.policies.agreement import example_observations, observed_paths
@@ -130,7 +131,8 @@ def trajectory_specs(
 
 def _minibatch_specs(learner: Learner, specs: Trajectory, results: Nest) -> Batch:
     length = learner.sequence_length
-    count = learner.minibatch_size // length
+    samples = math.prod(specs.rewards.shape)  # of a rule without minibatches, all at once
+    count = getattr(learner.update_rule, "minibatch_size", samples) // length
     steps: Any = tf.nest.map_structure(
         lambda spec: tf.TensorSpec((length, count, *spec.shape[2:]), spec.dtype),
         (specs.observations, specs.actions, specs.valid, specs.starts, *results[:4]),
@@ -143,7 +145,7 @@ def _minibatch_specs(learner: Learner, specs: Trajectory, results: Nest) -> Batc
 def _gradients(learner: Learner) -> Callable[[Batch], Any]:
     def gradients(batch):
         with tf.GradientTape() as tape:
-            total, _, _ = learner.objective.losses(batch)
+            total, _ = total_loss(learner.objective, batch)
         return tape.gradient(total, tape.watched_variables())
 
     return gradients

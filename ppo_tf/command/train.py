@@ -14,6 +14,7 @@ from typing import Any
 from absl import flags, logging
 
 from ppo_tf.command import parsing, runs
+from ppo_tf.command.declarations import as_text
 from ppo_tf.command.settings import SETTINGS
 
 FLAGS = flags.FlagValues()
@@ -69,7 +70,7 @@ def define_settings() -> None:
             None,
             name,
             None,
-            f"{setting.help}{choices} (default: {setting.text(setting.default)})",
+            f"{setting.help}{choices} (default: {as_text(setting.default)})",
             boolean=setting.type is bool,
         )
         flags.DEFINE_flag(flag, FLAGS)

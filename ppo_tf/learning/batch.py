@@ -1,4 +1,4 @@
-"""What the gradient steps of one update draw their minibatches from."""
+"""The batch of experience that an update learns from."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Batch(NamedTuple):
 
     Attributes:
         observations, actions, valid, starts: [L, N, ...], as in `Trajectory`.
-        old_parameters: [L, N, ...], of the distribution that acted.
-        old_values: float [L, N], the critic's before the update.
+        old_parameters: [L, N, ...], parameters of the distribution that acted.
+        old_values: float [L, N], the critic's values before the update.
         advantages, targets: float [L, N].
-        policy_state, critic_state: lists of [N, units], before each sequence's first step; empty
-            without a memory.
+        policy_state, critic_state: lists of [N, units], the states before the first step of each
+            sequence; empty without a memory.
     """
 
     observations: Nest
@@ -34,22 +34,22 @@ class Batch(NamedTuple):
     critic_state: list[Tensor]
 
     def take(self, rows: Tensor) -> Batch:
-        """The sequences `rows`, int [n]."""
+        """Returns the sequences at the indices `rows`, int [n]."""
         steps = tf.nest.map_structure(lambda x: tf.gather(x, rows, axis=1), self[:-2])
         states = tf.nest.map_structure(lambda x: tf.gather(x, rows), self[-2:])
         return Batch(*steps, *states)
 
 
 def first_states(initial: list[Tensor], states: list[Tensor], length: int) -> list[Tensor]:
-    """The states before each sequence that `ops.to_sequences` cuts.
+    """Returns the state before each of the sequences that `ops.to_sequences` cuts.
 
     Args:
-        initial: before the first step, each [B, units].
-        states: after each step, each [T, B, units].
-        length: steps of a sequence.
+        initial: states before the first step, each [B, units].
+        states: states after each step, each [T, B, units].
+        length: number of steps in a sequence.
 
     Returns:
-        list of [T / length * B, units].
+        A list of [T / length * B, units].
     """
     before = [tf.concat([i[None], s[:-1]], 0) for i, s in zip(initial, states, strict=True)]
     return [ops.merge_time(s[::length]) for s in before]

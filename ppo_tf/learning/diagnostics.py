@@ -1,9 +1,8 @@
-"""What an update did to the policy, whether its numbers are still numbers, and what a rollout shows
-of its actions."""
+"""How far an update moved the policy, and what a rollout reveals about its actions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from ppo_tf.types import Distribution, Tensor, Trajectory
 
 
 def divergence(old_dist: Distribution, new_dist: Distribution, actions: Tensor) -> Tensor:
-    """KL(old || new) per sample in nats, float [n]: exact where TFP has it, else the estimate k3.
+    """KL(old || new) per sample in nats, float [n]: exact if TFP has it, otherwise estimated by k3.
 
     Args:
         old_dist, new_dist: of batch shape [n].
@@ -31,10 +30,10 @@ def divergence(old_dist: Distribution, new_dist: Distribution, actions: Tensor) 
 def kl_estimates(
     old_dist: Distribution, new_dist: Distribution, actions: Tensor
 ) -> dict[str, Tensor]:
-    """KL(old || new) per sample from samples of old, with r = new / old, each float [n], nats.
+    """Estimates KL(old || new) per sample, in nats, from samples of old: float [n] each.
 
-    k1 = -log r, k2 = (log r)^2 / 2, k3 = (r - 1) - log r (Schulman 2020, "Approximating KL
-    divergence"): k1 and k3 have no bias, k2 and k3 little variance.
+    With r = new / old: k1 = -log r, k2 = (log r)^2 / 2, k3 = (r - 1) - log r (Schulman 2020,
+    "Approximating KL divergence"). k1 and k3 are unbiased; k2 and k3 have low variance.
     """
     log_ratio = new_dist.log_prob(actions) - old_dist.log_prob(actions)
     log_ratio = tf.minimum(log_ratio, ops.MAX_LOG_RATIO)
@@ -48,16 +47,16 @@ def kl_estimates(
 def policy_change(
     old_dist: Distribution, new_dist: Distribution, actions: Tensor, valid: Tensor
 ) -> dict[str, Tensor]:
-    """How far an update moved the policy: means over the valid samples, in nats.
+    """Measures how far an update moved the policy: means over the valid samples, in nats.
 
     Args:
         old_dist, new_dist: of batch shape [n].
         actions: [n, ...], drawn from old_dist.
-        valid: bool [n], samples that count.
+        valid: bool [n], the samples that count.
 
     Returns:
-        `kl_k1`, `kl_k2`, `kl_k3`, and where TFP computes them exactly `kl`, KL(old || new), and
-        `entropy` of new. What it cannot compute is absent.
+        `kl_k1`, `kl_k2` and `kl_k3`; and, if TFP can compute them exactly, `kl`, which is
+        KL(old || new), and the `entropy` of new. What TFP can't compute is absent.
     """
     per_sample = kl_estimates(old_dist, new_dist, actions)
     try:
@@ -71,23 +70,18 @@ def policy_change(
     return {name: ops.masked_mean(x, valid) for name, x in per_sample.items()}
 
 
-def first_non_finite(values: Sequence[Tensor]) -> Tensor:
-    """Index of the first scalar that is NaN or infinite, int32 scalar; -1 if there is none."""
-    bad = ~tf.math.is_finite(tf.stack([tf.cast(value, tf.float32) for value in values]))
-    return tf.where(tf.reduce_any(bad), tf.argmax(bad, output_type=tf.int32), -1)
-
-
 def rollout(trajectory: Trajectory, action_map: Callable) -> dict[str, float]:
-    """What the actions of a rollout show, over its valid rows. The names depend on the spaces only.
+    """Statistics of the actions in the valid rows of a rollout. Their names depend on the spaces
+    alone.
 
     Args:
         trajectory: [T, B, ...].
-        action_map: of the policy.
+        action_map: the policy's.
 
     Returns:
-        `rollout/saturated_actions`, where Boxes with bounds are mapped to by one of our maps: the
-        share of these actions' elements that were clipped or lie within 1% of the range from a
-        bound. `rollout/dead_actions`, where there are masks: how many actions no row allowed.
+        `rollout/saturated_actions`, for bounded Boxes with one of our action maps: the fraction of
+        action elements that were clipped or lie within 1% of the range of a bound.
+        `rollout/dead_actions`, where there are masks: the number of actions that no row allowed.
     """
     valid: Any = np.asarray(trajectory.valid)
     if valid.all():

@@ -8,10 +8,10 @@ Every estimator takes float tensors [T, B] by keyword and returns (advantages, t
     terminated   bool, s_{t+1} is terminal: V(s_{t+1}) counts as 0
     truncated    bool, the episode was cut at s_{t+1}: V(s_{t+1}) stands for what was not seen
 
-A sum over time runs until the episode ends, either way, or the segment does; where it stops without
-a termination it closes with the value of the state it stopped at. Termination cuts the bootstrap,
-either end cuts the sum. Inside an episode next_values[t] is values[t + 1], as both are values of
-the same state: sums of TD errors rely on it.
+A sum over time runs to the end of the episode or of the segment, whichever comes first. Unless it
+reaches a termination, it closes with the value of the state where it stops. Termination cuts the
+bootstrap; termination and truncation both cut the sum. Within an episode next_values[t] equals
+values[t + 1], since both are values of the same state: sums of TD errors rely on this.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _check_shapes(*tensors: Tensor) -> None:
 
 
 def _bootstrap(terminated: Tensor, next_values: Tensor) -> Tensor:
-    """(1 - terminated_t) V(s_{t+1}); what stands for the value of a terminal state is ignored."""
+    """(1 - terminated_t) V(s_{t+1}); the critic's value of a terminal state is ignored, NaN too."""
     return tf.where(terminated, tf.zeros_like(next_values), next_values)
 
 
@@ -59,15 +59,15 @@ def td_error(
 
 @dataclass(frozen=True)
 class RewardToGo:
-    """A_t = sum_{l>=0} gamma^l r_{t+l} - V(s_t): no bias from the critic, the most variance.
+    """A_t = sum_{l>=0} gamma^l r_{t+l} - V(s_t): no bias from the critic, but high variance.
 
     Williams 1992 with a baseline; Schulman et al. 2016, eq. 18. The sum closes with
-    gamma^k V(s_{t+k}) where the segment or a truncation cuts it short.
+    gamma^k V(s_{t+k}) where the segment ends or a truncation cuts it short.
 
     Args:
         gamma: discount per step, in [0, 1].
         baseline: whether to subtract V(s_t). Without it the advantage is the return itself, as in
-            plain REINFORCE; a learner without a critic sees zeros for every value.
+            plain REINFORCE. In a learner without a critic all values are zero.
     """
 
     gamma: float = 0.99
@@ -90,11 +90,11 @@ class RewardToGo:
 class NStep:
     """A_t = sum_{l<n} gamma^l r_{t+l} + gamma^n V(s_{t+n}) - V(s_t).
 
-    Mnih et al. 2016 (arXiv 1602.01783). Where the episode or the segment ends in fewer than n
-    steps, the sum is as much shorter and closes with the value there (0 after a termination).
+    Mnih et al. 2016 (arXiv 1602.01783). If the episode or the segment ends within n steps, the sum
+    stops there and closes with that state's value, which is 0 after a termination.
 
     Args:
-        n: rewards to sum before the critic takes over, at least 1.
+        n: number of rewards summed before the critic takes over, at least 1.
         gamma: discount per step, in [0, 1].
     """
 
@@ -109,8 +109,8 @@ class NStep:
     def __call__(self, *, rewards, values, next_values, terminated, truncated):
         """Returns (advantages, targets), see the module's docstring.
 
-        The n-step advantage telescopes into TD errors, and obeys A^(1)_t = delta_t and
-        A^(m+1)_t = delta_t + gamma A^(m)_{t+1}: n - 1 sweeps over the whole segment at once.
+        The n-step advantage telescopes into TD errors: A^(1)_t = delta_t and
+        A^(m+1)_t = delta_t + gamma A^(m)_{t+1}, computed in n - 1 sweeps over the segment.
         """
         _check_shapes(rewards, values, next_values, terminated, truncated)
         delta = td_error(rewards, values, next_values, terminated, self.gamma)
@@ -129,12 +129,12 @@ class NStep:
 class GAE:
     """A_t = sum_{l>=0} (gamma lambda)^l delta_{t+l}, generalised advantage estimation.
 
-    Schulman et al. 2016 (arXiv 1506.02438), eq. 16. lambda trades the critic's bias (0: one TD
-    error) for the return's variance (1: `RewardToGo`).
+    Schulman et al. 2016 (arXiv 1506.02438), eq. 16. lambda trades the bias of the critic (at 0, a
+    single TD error) against the variance of the return (at 1, `RewardToGo`).
 
     Args:
         gamma: discount per step, in [0, 1].
-        gae_lambda: weight of longer sums, in [0, 1].
+        gae_lambda: decay of later TD errors, lambda in [0, 1].
     """
 
     gamma: float = 0.99

@@ -1,8 +1,8 @@
 """Policy losses and value losses, per sample and unreduced: the learner takes the mean.
 
-A policy loss is called with keywords new_dist and old_dist (TFP distributions of batch shape [n]),
-actions [n, ...] and advantages float [n], and returns (loss float [n], metrics). Lower is better,
-so the objectives of the papers appear with a minus sign. `ratio` is pi_new(a|s) / pi_old(a|s).
+A policy loss takes new_dist and old_dist (TFP distributions of batch shape [n]), actions [n, ...]
+and advantages float [n] by keyword, and returns (loss float [n], metrics). Lower is better, so the
+objectives in the papers appear with a minus sign. `ratio` is pi_new(a|s) / pi_old(a|s).
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from ppo_tf import ops
-from ppo_tf.types import Loss, Metrics, Tensor
+from ppo_tf.support import keywords
+from ppo_tf.types import LOSS_KEYWORDS, Loss, Metrics, Tensor
 
 
 def _check_positive(name: str, value: float, *, zero_allowed: bool = False) -> None:
@@ -36,9 +37,9 @@ def _log_prob(dist, actions, advantages):
 
 
 def probability_ratio(new_dist, old_dist, actions, advantages):
-    """r = pi_new(a|s) / pi_old(a|s), float [n], by the difference of log-probabilities.
+    """r = pi_new(a|s) / pi_old(a|s), float [n], from the difference of log-probabilities.
 
-    Bounded by e^20, from where on it has no gradient.
+    Capped at e^20, beyond which the gradient is zero.
     """
     log_ratio = _log_prob(new_dist, actions, advantages) - _log_prob(old_dist, actions, advantages)
     return tf.exp(tf.minimum(log_ratio, ops.MAX_LOG_RATIO))
@@ -48,8 +49,8 @@ def probability_ratio(new_dist, old_dist, actions, advantages):
 class PolicyGradient:
     """L = -log pi_new(a|s) A, whose gradient is the policy gradient (Williams 1992).
 
-    Right for one gradient step on fresh data (one epoch): the expectation is over the policy that
-    acted, and only there is it the policy that learns.
+    Correct for a single gradient step on fresh data only: the expectation is over the policy that
+    acted, which is the policy being trained only until the first step.
     """
 
     def __call__(self, *, new_dist, old_dist, actions, advantages):
@@ -66,9 +67,9 @@ class Clip:
     whose ratio left the interval.
 
     Args:
-        epsilon: how far the ratio may fall below 1, in (0, 1); also how far it may rise unless
-            epsilon_high says otherwise.
-        epsilon_high: how far it may rise above 1, positive.
+        epsilon: how far the ratio may fall below 1, in (0, 1); also how far it may rise above 1,
+            unless epsilon_high is given.
+        epsilon_high: how far the ratio may rise above 1, positive.
     """
 
     epsilon: float = 0.2
@@ -92,19 +93,21 @@ class Clip:
 
 
 class KLPenalty(tf.Module):
-    """L = -(r A - beta KL(old || new)), PPO's other surrogate, beta fixed or adaptive.
+    """L = -(r A - beta KL(old || new)), PPO's other surrogate, with beta fixed or adaptive.
 
-    Schulman et al. 2017 (arXiv 1707.06347), eq. 8. With a target, after an update of mean
-    divergence d:
-    beta <- beta / 2 if d < target / 1.5, beta <- 2 beta if d > 1.5 target. Reports
-    `kl_coefficient`. With coefficient 0 it is the plain importance-weighted surrogate r A.
+    Schulman et al. 2017 (arXiv 1707.06347), eq. 8. Given a target, beta adapts after each update
+    to the mean divergence d of that update: beta <- beta / 2 if d < target / 1.5, and
+    beta <- 2 beta if d > 1.5 target. Reports `kl_coefficient`. With coefficient 0 the loss is the
+    plain importance-weighted surrogate r A.
 
     Args:
-        coefficient: beta, or its first value; at least 0 (positive with a target: doubling 0 is 0).
-        target: the divergence per update to aim for in nats, or None for a fixed beta.
+        coefficient: beta, or its initial value; at least 0, and positive with a target, since
+            doubling 0 gives 0.
+        target: divergence per update to aim for, in nats; None keeps beta fixed.
 
     Raises:
-        ValueError: an argument out of range; when called, a distribution without an exact KL.
+        ValueError: if an argument is out of range or, when called, if the distribution has no
+            exact KL.
     """
 
     def __init__(self, coefficient: float = 1.0, target: float | None = None):
@@ -129,23 +132,24 @@ class KLPenalty(tf.Module):
         return beta * kl - ratio * advantages, {"kl_coefficient": beta}
 
     def after_update(self, kl):
-        """Adapts the coefficient to the mean KL(old || new) of the update just done, in nats."""
+        """Adapts the coefficient to the mean KL(old || new) of the last update, in nats."""
         if self.target is None:
             return
         factor = tf.where(kl < self.target / 1.5, 0.5, tf.where(kl > self.target * 1.5, 2.0, 1.0))
-        # Far outside any useful value, but short of 0 and infinity, where beta would stay for ever.
+        # Far beyond any useful value, but short of 0 and infinity, where beta would be stuck.
         self.coefficient.assign(tf.clip_by_value(self.coefficient * factor, 1e-10, 1e10))
 
 
 @dataclass(frozen=True)
 class EntropyBonus:
-    """L = -coefficient H(new): keeps the policy exploring (Schulman et al. 2017, eq. 9).
+    """L = -coefficient H(new), which keeps the policy exploring (Schulman et al. 2017, eq. 9).
 
     Args:
         coefficient: weight of the entropy in nats, at least 0.
 
     Raises:
-        ValueError: an argument out of range; when called, a distribution without an exact entropy.
+        ValueError: if an argument is out of range or, when called, if the distribution has no
+            exact entropy.
     """
 
     coefficient: float = 0.0
@@ -154,7 +158,7 @@ class EntropyBonus:
         _check_positive("coefficient", self.coefficient, zero_allowed=True)
 
     def __call__(self, *, new_dist, old_dist, actions, advantages):
-        """Returns (loss [n], no metrics: the learner reports every policy's entropy)."""
+        """Returns (loss [n], no metrics, since the learner reports the entropy anyway)."""
         del old_dist, actions, advantages
         try:
             return -self.coefficient * new_dist.entropy(), {}
@@ -169,7 +173,10 @@ class Sum(tf.Module):
     """The sum of losses, for instance `Sum([Clip(0.2), EntropyBonus(0.01)])`.
 
     Args:
-        losses: at least one loss; their metrics must have different names.
+        losses: one or more losses, whose metrics must have different names.
+
+    Raises:
+        ValueError: if there is no loss, or one requires a keyword that the learner does not offer.
     """
 
     def __init__(self, losses: Sequence[Loss]):
@@ -177,15 +184,16 @@ class Sum(tf.Module):
         if not losses:
             raise ValueError("losses must hold at least one loss. Received: losses=[]")
         self.losses = tuple(losses)
+        self._calls = [keywords.taking(loss, LOSS_KEYWORDS, "loss") for loss in losses]
 
-    def __call__(self, *, new_dist, old_dist, actions, advantages):
-        """Returns (loss [n], the metrics of all)."""
+    def __call__(self, *, new_dist, old_dist, actions, advantages, observations=None, valid=None):
+        """Returns (loss [n], all metrics). Each loss gets the keywords it names."""
+        batch = {"new_dist": new_dist, "old_dist": old_dist, "actions": actions}
+        batch |= {"advantages": advantages, "observations": observations, "valid": valid}
         total: Tensor = 0.0
         metrics: Metrics = {}
-        for loss in self.losses:
-            part, part_metrics = loss(
-                new_dist=new_dist, old_dist=old_dist, actions=actions, advantages=advantages
-            )
+        for loss in self._calls:
+            part, part_metrics = loss(**batch)
             if clash := metrics.keys() & part_metrics.keys():
                 raise ValueError(
                     f"Two losses report metrics of one name. Received: {sorted(clash)}"
@@ -195,7 +203,7 @@ class Sum(tf.Module):
         return total, metrics
 
     def after_update(self, kl):
-        """Passes the update's mean KL(old || new) on to the losses that adapt."""
+        """Passes the mean KL(old || new) of the update on to the losses that adapt."""
         for loss in self.losses:
             if hasattr(loss, "after_update"):
                 loss.after_update(kl)
@@ -213,13 +221,14 @@ class SquaredError:
 
 @dataclass(frozen=True)
 class ClippedError:
-    """L = max((V - target)^2, (V_old + clip(V - V_old, +-epsilon) - target)^2), Baselines' value
-    clip.
+    """L = max((V - target)^2, (V_old + clip(V - V_old, +-epsilon) - target)^2).
 
-    Of doubtful use: Andrychowicz et al. 2021 (arXiv 2006.05990) found that it hurts.
+    The value clipping of OpenAI Baselines. Of doubtful use: Andrychowicz et al. 2021
+    (arXiv 2006.05990) found that it hurts.
 
     Args:
-        epsilon: how far a value may move per update before its gradient stops, in units of return.
+        epsilon: how far a value may move per update before its gradient vanishes, in units of
+            return.
     """
 
     epsilon: float = 0.2
@@ -238,7 +247,7 @@ class Huber:
     """L = e^2 where |e| <= delta, else 2 delta |e| - delta^2, with e = V - target (Huber 1964).
 
     Args:
-        delta: error from which on the loss grows linearly, in units of return.
+        delta: error beyond which the loss grows linearly, in units of return.
     """
 
     delta: float = 1.0

@@ -1,25 +1,64 @@
-"""What a gradient step minimises: the losses of policy and critic on a minibatch."""
+"""What an update improves: values, advantages, and the losses of policy and critic."""
 
 from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
 from ppo_tf import ops
-from ppo_tf.learning import diagnostics
 from ppo_tf.learning.batch import Batch
 from ppo_tf.networks import models, recurrent
 from ppo_tf.policies.policy import Policy
-from ppo_tf.types import Estimator, Loss, Metrics, Nest, Tensor, Trajectory, ValueLoss
+from ppo_tf.support import keywords
+from ppo_tf.types import (
+    ESTIMATOR_KEYWORDS,
+    LOSS_KEYWORDS,
+    VALUE_LOSS_KEYWORDS,
+    Distribution,
+    Estimator,
+    Loss,
+    Metrics,
+    Nest,
+    Tensor,
+    Trajectory,
+    ValueLoss,
+)
+
+
+class Terms(NamedTuple):
+    """The losses on a minibatch of n samples, and what they were computed from.
+
+    Attributes:
+        policy_loss: scalar, mean over the valid samples.
+        value_loss: scalar, likewise; None without a critic.
+        metrics: `policy_loss`, `value_loss` and the policy loss' own, scalars by name.
+        old_dist, new_dist: distributions of batch shape [n], before the update and now.
+        actions: [n, ...], raw.
+        valid: bool [n], the samples that count.
+    """
+
+    policy_loss: Tensor
+    value_loss: Tensor | None
+    metrics: Metrics
+    old_dist: Distribution
+    new_dist: Distribution
+    actions: Nest
+    valid: Tensor
 
 
 @dataclass(frozen=True)
 class Objective:
-    """Values, advantages and the total loss, from the parts that `Learner` documents."""
+    """Advantages and losses, from the parts that `Learner` documents.
+
+    Raises:
+        ValueError: a component that needs an argument nobody has.
+    """
 
     policy: Policy
     critic: keras.Model | None
@@ -28,7 +67,22 @@ class Objective:
     value_loss: ValueLoss
     value_coefficient: float
     standardize_advantages: bool
-    early_stopping_kl: float | None
+
+    def __post_init__(self) -> None:
+        # Signatures are looked at now, so that a component that needs too much is refused now.
+        _ = self._advantages, self._policy_loss, self._errors
+
+    @functools.cached_property
+    def _advantages(self) -> Callable[..., tuple[Tensor, Tensor]]:
+        return keywords.taking(self.estimator, ESTIMATOR_KEYWORDS, "estimator")
+
+    @functools.cached_property
+    def _policy_loss(self) -> Callable[..., tuple[Tensor, Metrics]]:
+        return keywords.taking(self.loss, LOSS_KEYWORDS, "loss")
+
+    @functools.cached_property
+    def _errors(self) -> Callable[..., Tensor]:
+        return keywords.taking(self.value_loss, VALUE_LOSS_KEYWORDS, "value_loss")
 
     @functools.cached_property
     def joint(self) -> keras.Model | None:
@@ -36,7 +90,7 @@ class Objective:
         return models.joint_model(self.policy.actor, self.critic)
 
     def values(
-        self, observations, state: list[Tensor], starts: Tensor
+        self, observations: Nest, state: list[Tensor], starts: Tensor
     ) -> tuple[Tensor, list[Tensor]]:
         """V(s) float [T, B] and the critic's states after each step."""
         if self.critic is None:
@@ -71,14 +125,43 @@ class Objective:
         )
         # Where a row that is no transition follows, the sum must end: as at a truncation.
         cut = tf.concat([~trajectory.valid[1:], tf.zeros_like(trajectory.valid[:1])], axis=0)
-        advantages, targets = self.estimator(
+        advantages, targets = self._advantages(
             rewards=rewards,
             values=values,
             next_values=tf.reshape(next_values, rewards.shape),
             terminated=trajectory.terminated,
             truncated=trajectory.truncated | cut,
+            valid=trajectory.valid,
+            starts=trajectory.starts,
         )
         return values, advantages, targets, states
+
+    def terms(self, batch: Batch) -> Terms:
+        """The losses of policy and critic on a minibatch by their present weights."""
+        parameters, values = self._forward(batch)
+        observations, actions, valid, old_parameters, parameters, advantages = ops.merge_time(
+            (
+                *(batch.observations, batch.actions, batch.valid),
+                *(batch.old_parameters, parameters, batch.advantages),
+            )
+        )
+        if self.standardize_advantages:
+            advantages = ops.standardize(advantages, valid)
+        new_dist = self.policy.family(**parameters)
+        old_dist = self.policy.family(**old_parameters)
+        facts: dict[str, Any] = {"observations": observations, "valid": valid}
+        losses, loss_metrics = self._policy_loss(
+            new_dist=new_dist, old_dist=old_dist, actions=actions, advantages=advantages, **facts
+        )
+        policy_loss, value_loss = ops.masked_mean(losses, valid), None
+        metrics = {"policy_loss": policy_loss}
+        if self.critic is not None:
+            values, old_values, targets = ops.merge_time((values, batch.old_values, batch.targets))
+            errors = self._errors(values=values, old_values=old_values, targets=targets, **facts)
+            metrics["value_loss"] = value_loss = ops.masked_mean(errors, valid)
+        for name, value in loss_metrics.items():
+            metrics[name] = ops.masked_mean(value, valid) if value.shape.rank else value
+        return Terms(policy_loss, value_loss, metrics, old_dist, new_dist, actions, valid)
 
     def _forward(self, batch: Batch) -> tuple[Nest, Tensor]:
         """The distribution's parameters and V(s), [L, n, ...]."""
@@ -87,34 +170,3 @@ class Objective:
         parameters, _ = self.policy.unroll(batch.observations, batch.policy_state, batch.starts)
         values, _ = self.values(batch.observations, batch.critic_state, batch.starts)
         return parameters, values
-
-    def losses(self, batch: Batch) -> tuple[Tensor, Metrics, Tensor]:
-        """Total loss, metrics and mean KL(old || new) of a minibatch, scalars.
-
-        The divergence is 0 where no `early_stopping_kl` asks for it.
-        """
-        new_parameters, values = self._forward(batch)
-        actions, valid, old_parameters, new_parameters, advantages = ops.merge_time(
-            (batch.actions, batch.valid, batch.old_parameters, new_parameters, batch.advantages)
-        )
-        if self.standardize_advantages:
-            advantages = ops.standardize(advantages, valid)
-        new_dist = self.policy.family(**new_parameters)
-        old_dist = self.policy.family(**old_parameters)
-        loss, loss_metrics = self.loss(
-            new_dist=new_dist, old_dist=old_dist, actions=actions, advantages=advantages
-        )
-        policy_loss = ops.masked_mean(loss, valid)
-        metrics = {"policy_loss": policy_loss}
-        total = policy_loss
-        if self.critic is not None:
-            values, old_values, targets = ops.merge_time((values, batch.old_values, batch.targets))
-            errors = self.value_loss(values=values, old_values=old_values, targets=targets)
-            metrics["value_loss"] = ops.masked_mean(errors, valid)
-            total += self.value_coefficient * metrics["value_loss"]
-        for name, value in loss_metrics.items():
-            metrics[name] = ops.masked_mean(value, valid) if value.shape.rank else value
-        kl = tf.constant(0.0)
-        if self.early_stopping_kl is not None:
-            kl = ops.masked_mean(diagnostics.divergence(old_dist, new_dist, actions), valid)
-        return total, metrics | {"loss": total}, kl

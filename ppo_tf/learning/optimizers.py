@@ -1,4 +1,4 @@
-"""The optimiser and schedule that PPO is usually run with."""
+"""The usual optimizer and learning-rate schedule for PPO."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ def default_optimizer(
     learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 3e-4,
     max_gradient_norm: float = 0.5,
 ) -> keras.optimizers.Optimizer:
-    """Adam as Baselines' PPO2 sets it: epsilon 1e-5 (Keras' default is 1e-7), global norm clipped.
+    """Adam with the settings of Baselines' PPO2: epsilon 1e-5 and a clipped global norm.
 
     Args:
-        learning_rate: or a schedule, which counts gradient steps.
-        max_gradient_norm: bound of the joint norm of all gradients.
+        learning_rate: step size, or a schedule over gradient steps.
+        max_gradient_norm: bound on the joint norm of all gradients.
 
     Raises:
-        ValueError: an argument that is not positive.
+        ValueError: if an argument is not positive.
     """
     if isinstance(learning_rate, int | float) and not 0 < learning_rate < math.inf:
         raise ValueError(
@@ -32,10 +32,10 @@ def default_optimizer(
 
 
 def count_iterations(total_steps: int, horizon: int, num_envs: int) -> int:
-    """Iterations of horizon * num_envs environment steps that fit into total_steps.
+    """The number of iterations of horizon * num_envs environment steps within total_steps.
 
     Raises:
-        ValueError: an argument out of range; not even one fits.
+        ValueError: if an argument is out of range, or total_steps is too small for one iteration.
     """
     for name, value in (("horizon", horizon), ("num_envs", num_envs)):
         if value < 1:
@@ -57,18 +57,19 @@ def linear_schedule(
     epochs: int,
     minibatch_size: int,
 ) -> keras.optimizers.schedules.LearningRateSchedule:
-    """A learning rate that falls in a straight line to 0 at the last gradient step of `fit`.
+    """A learning rate that falls linearly to 0 at the last gradient step of `fit`.
 
     Args:
-        learning_rate: at the start.
-        total_steps, horizon, num_envs: as `fit` gets them, in environment steps.
-        epochs, minibatch_size: as the learner has them.
+        learning_rate: initial step size.
+        total_steps, horizon: as passed to `fit`, in environment steps.
+        num_envs: number of environments.
+        epochs, minibatch_size: as passed to the learner.
 
     Returns:
-        A Keras schedule, which counts gradient steps.
+        A Keras schedule over gradient steps.
 
     Raises:
-        ValueError: an argument out of range.
+        ValueError: if an argument is out of range.
     """
     for name, value in (("epochs", epochs), ("minibatch_size", minibatch_size)):
         if value < 1:

@@ -1,6 +1,6 @@
 """Checkpoints: all that a run needs to go on, in one file, without pickle.
 
-A file is a line of text, `ppo_tf checkpoint 1 sha256=...`, and the bytes whose digest that is: a
+A file is a line of text, `ppo_tf checkpoint 2 sha256=...`, and the bytes whose digest that is: a
 NumPy .npz of the learner's variables and, as JSON, of the numbers around them. It is written under
 a temporary name, synced to the disk and renamed, so a crash at any moment leaves whole files only.
 """
@@ -24,7 +24,7 @@ from ppo_tf.callbacks.logs import passes_multiple
 from ppo_tf.learning.learner import Learner
 from ppo_tf.support.files import naming, write_atomically
 
-FORMAT = 1
+FORMAT = 2  # 1 told variables apart by their order
 _VALUES = "values.json"  # the array of the .npz with the JSON text, as bytes
 
 State = tuple[dict[str, np.ndarray], dict[str, Any]]  # variables by name, JSON values
@@ -140,41 +140,38 @@ class Checkpoints:
 
 
 def learner_variables(learner: Learner) -> dict[str, np.ndarray]:
-    """Everything an update changes, as arrays by name: the place in `variables` and the path."""
+    """Everything an update changes, as arrays by name, and `iterations`."""
     variables = {
-        f"{index:04d}/{_path(variable)}": np.array(keras.ops.convert_to_numpy(variable))
-        for index, variable in enumerate(learner.variables)
+        name: np.array(keras.ops.convert_to_numpy(variable))
+        for name, variable in learner.named_variables.items()
     }
     return {**variables, "iterations": np.array(learner.iterations)}
 
 
 def restore_learner(learner: Learner, arrays: dict[str, np.ndarray]) -> None:
-    """The inverse of `learner_variables`. Paths may differ: Keras numbers its layers per process.
+    """The inverse of `learner_variables`.
 
     Raises:
-        ValueError: the arrays are of another learner; it stays as it is.
+        ValueError: the arrays are those of another learner, whose first variable that differs is
+            named; the learner stays as it is.
     """
-    variables = learner.variables
-    names = sorted(set(arrays) - {"iterations"})
-    if len(names) != len(variables):
-        raise ValueError(
-            f"The checkpoint is of another learner: it has {len(names)} variables. "
-            f"Received: a learner with {len(variables)}"
-        )
-    for name, variable in zip(names, variables, strict=True):
-        array, dtype = arrays[name], keras.backend.standardize_dtype(variable.dtype)
-        if array.shape != tuple(variable.shape) or array.dtype != dtype:
+    variables = learner.named_variables
+    for name in dict.fromkeys([*variables, *arrays]):  # models first, what follows from them last
+        if name == "iterations":
+            continue
+        there, here = "missing", "a learner without it"
+        if name in arrays:
+            there = f"{arrays[name].dtype} {arrays[name].shape}"
+        if name in variables:
+            dtype = keras.backend.standardize_dtype(variables[name].dtype)
+            here = f"{dtype} {tuple(variables[name].shape)}"
+        if there != here:
             raise ValueError(
-                f"The checkpoint is of another learner: its {name} is {array.dtype} "
-                f"{array.shape}. Received: {_path(variable)} of {dtype} {tuple(variable.shape)}"
+                f"The checkpoint is of another learner: its {name} is {there}. Received: {here}"
             )
-    for name, variable in zip(names, variables, strict=True):
+    for name, variable in variables.items():
         variable.assign(arrays[name])
     learner.iterations = int(arrays["iterations"])
-
-
-def _path(variable: Any) -> str:
-    return getattr(variable, "path", None) or variable.name
 
 
 def _pack(variables: dict[str, np.ndarray], values: dict[str, Any]) -> bytes:

@@ -12,15 +12,15 @@ from ppo_tf import ops
 
 @keras.saving.register_keras_serializable("ppo_tf")
 class RewardScaling(keras.layers.Layer):
-    """r / std(R), clipped, where R_t = gamma R_{t-1} + r_t runs along each environment's episode.
+    """r / std(R), clipped, where R_t = gamma R_{t-1} + r_t runs along the episode.
 
     Keeps returns near unit size whatever the environment's units ("The 37 implementation details of
-    PPO", ICLR blog 2022). Only the scale moves: the sign of a reward never changes.
+    PPO", ICLR blog 2022). Rewards are scaled, never shifted, so their signs do not change.
 
     Args:
-        gamma: discount per step; the estimator's.
-        clip: bound of the scaled rewards. 10 as in Baselines' VecNormalize.
-        epsilon: added to the variance. 1e-8, likewise.
+        gamma: discount per step, the same as the estimator's.
+        clip: bound on the scaled rewards. 10, as in Baselines' VecNormalize.
+        epsilon: added to the variance. 1e-8, as in Baselines.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class RewardScaling(keras.layers.Layer):
         self.epsilon = epsilon
 
     def build(self, input_shape):
-        """Creates the statistics and one running return per environment, for rewards [T, B]."""
+        """Creates the statistics and a running return per environment, for rewards [T, B]."""
         options = {"trainable": False, "initializer": "zeros", "autocast": False}
         self.running = self.add_weight(name="running", shape=(input_shape[1],), **options)
         self.count = self.add_weight(name="count", shape=(), **options)
@@ -40,21 +40,22 @@ class RewardScaling(keras.layers.Layer):
         self.variance = self.add_weight(name="variance", shape=(), **options)
 
     def begin_episodes(self) -> None:
-        """Empties the running returns: new episodes start in all environments."""
+        """Resets the running returns, as new episodes start in all environments."""
         self.running.assign(tf.zeros_like(self.running))
 
-    def call(self, rewards, done, valid):
-        """Moves the statistics by these rewards, then scales them.
+    def call(self, rewards, terminated, truncated, valid):
+        """Updates the statistics with these rewards, then scales them.
 
         Args:
             rewards: float [T, B].
-            done: bool [T, B], the episode ended here, either way.
-            valid: bool [T, B], rows that count.
+            terminated, truncated: bool [T, B], whether and how the episode ended.
+            valid: bool [T, B], the rows that count.
 
         Returns:
             float [T, B].
         """
         rewards = tf.where(valid, rewards, tf.zeros_like(rewards))
+        done = terminated | truncated
 
         def step(carry, now):
             _, alive = carry

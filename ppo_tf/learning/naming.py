@@ -1,0 +1,118 @@
+"""Names of variables that mean the same in every process: by owner and path.
+
+Keras numbers layers as they are made (`dense_4` here is `dense_7` in another process), so a
+variable's own path says nothing. Here layers that Keras named itself are numbered within their
+owner, those with a name of their own keep it, and an optimizer's variable is named after the weight
+that it belongs to: `policy/dense_1/kernel`, `optimizer/policy/dense_1/kernel/momentum`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+def named_variables(owners: Mapping[str, Any]) -> dict[str, Any]:
+    """All variables of these objects by name, each once: under the first owner that has it.
+
+    Args:
+        owners: Keras models, layers and optimizers, tf.Modules and lists of variables, by name; an
+            optimizer comes after the models whose weights it trains. What holds no variables, such
+            as None or a plain function, counts as empty.
+
+    Returns:
+        {name: keras.Variable or tf.Variable}.
+    """
+    found: dict[str, Any] = {}
+    seen: set[int] = set()
+    for owner, value in owners.items():
+        for name, variable in list(_names_of(value, found)):
+            if id(variable) not in seen:
+                seen.add(id(variable))
+                found[_free(f"{owner}/{name}", found)] = variable
+    return found
+
+
+def _names_of(owner: Any, found: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """(name within the owner, variable) of each of its variables."""
+    if isinstance(owner, keras.optimizers.Optimizer):
+        yield from _of_optimizer(owner, found)
+    elif isinstance(owner, keras.Layer):  # models are layers
+        yield from _of_layer(owner)
+    elif isinstance(owner, tf.Module):
+        yield from _of_attributes(owner, set())
+    elif isinstance(owner, list | tuple):
+        yield from ((str(index), variable) for index, variable in enumerate(owner))
+
+
+def _of_layer(layer: keras.Layer) -> Iterator[tuple[str, Any]]:
+    """By path, in which what Keras named itself is numbered in the order in which it comes."""
+    own_names = {part.name for part in layer._flatten_layers() if not _is_automatic(part)}
+    renamed: dict[str, str] = {name: name for name in own_names}
+    for variable in layer.variables:
+        *parts, last = variable.path.split("/")
+        for part in parts:
+            if part not in renamed:
+                renamed[part] = _free(re.sub(r"_\d+$", "", part), renamed.values())
+        yield "/".join([*(renamed[part] for part in parts), last]), variable
+
+
+def _is_automatic(layer: keras.Layer) -> bool:
+    """Whether Keras named a layer, after its class and with a number."""
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", type(layer).__name__)
+    name = re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
+    return re.fullmatch(rf"{re.escape(name)}(_\d+)?", layer.name) is not None
+
+
+def _of_optimizer(optimizer: Any, found: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Keras names what an optimizer keeps of a weight `PATH_OF_WEIGHT_quantity`, with underscores
+    for the slashes; the longest path that fits is the weight's."""
+    weights = {
+        variable.path.replace("/", "_"): name
+        for name, variable in found.items()
+        if isinstance(variable, keras.Variable)
+    }
+    for variable in optimizer.variables:
+        name = variable.path.rpartition("/")[2]
+        fits = [path for path in weights if name.startswith(f"{path}_")]
+        if fits:
+            weight = max(fits, key=len)
+            name = f"{weights[weight]}/{name.removeprefix(f'{weight}_')}"
+        yield name, variable
+
+
+def _of_attributes(value: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    """By the attributes that lead there, through modules, layers, lists and dicts."""
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    if isinstance(value, keras.Layer):
+        yield from _of_layer(value)
+        return
+    parts: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, tf.Module):
+        # TensorFlow keeps its own books of what a module holds in attributes of this prefix.
+        parts = [item for item in sorted(vars(value).items()) if not item[0].startswith("_self_")]
+    elif isinstance(value, dict):
+        parts = value.items()
+    elif isinstance(value, list | tuple):
+        parts = enumerate(value)
+    for key, part in parts:
+        if isinstance(part, tf.Variable | keras.Variable):
+            yield str(key), part
+        else:
+            yield from ((f"{key}/{name}", v) for name, v in _of_attributes(part, seen))
+
+
+def _free(name: str, taken: Iterable[str]) -> str:
+    """The name, or with the first number that makes it new."""
+    if name not in taken:
+        return name
+    number = 1
+    while f"{name}_{number}" in taken:
+        number += 1
+    return f"{name}_{number}"

@@ -1,0 +1,198 @@
+"""PPO's update rule: several epochs of gradient steps over shuffled minibatches.
+
+Schulman et al. 2017 (arXiv 1707.06347), Algorithm 1, with the batch collected and the advantages
+estimated:
+
+    for epoch in 1 .. K:
+        shuffle the samples and split them into minibatches
+        for each minibatch:
+            L = L_policy + c1 L_value - c2 H       (eq. 9, with the signs of a loss)
+            theta <- theta - optimizer(grad L)
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ppo_tf import ops
+from ppo_tf.learning import diagnostics, undo
+from ppo_tf.learning.batch import Batch
+from ppo_tf.learning.objective import Objective, Terms
+from ppo_tf.support import seeds
+from ppo_tf.types import Metrics, Tensor
+
+_plain = tf.autograph.experimental.do_not_convert
+
+
+@dataclass(frozen=True)
+class MinibatchUpdate:
+    """First-order gradient steps over shuffled minibatches.
+
+    Args:
+        epochs: passes over the batch per update, K.
+        minibatch_size: samples per gradient step; must divide horizon * num_envs. With a memory
+            minibatches are of whole sequences.
+        recompute_advantages: whether values and advantages are estimated anew before each epoch.
+        early_stopping_kl: ends the update after a gradient step whose minibatch had a mean
+            KL(old || new) above it, in nats; None never does.
+
+    Raises:
+        ValueError: an argument out of range.
+    """
+
+    epochs: int = 10
+    minibatch_size: int = 64
+    recompute_advantages: bool = False
+    early_stopping_kl: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("epochs", self.epochs), ("minibatch_size", self.minibatch_size)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1. Received: {name}={value}")
+        if self.early_stopping_kl is not None and not self.early_stopping_kl > 0:
+            raise ValueError(
+                "early_stopping_kl must be positive. "
+                f"Received: early_stopping_kl={self.early_stopping_kl}"
+            )
+
+    def check(self, objective: Objective) -> None:
+        """Raises ValueError for an objective that minibatches of this size can't improve."""
+        # One advantage alone, standardised, is 0 and would never teach anything.
+        if objective.standardize_advantages and self.minibatch_size < 2:
+            raise ValueError(
+                "minibatch_size must be at least 2 where advantages are standardised. "
+                f"Received: minibatch_size={self.minibatch_size}"
+            )
+
+    def check_batch(self, horizon: int, num_envs: int, sequence_length: int) -> None:
+        """Raises ValueError unless minibatches divide a trajectory of [horizon, num_envs]."""
+        if horizon % sequence_length or self.minibatch_size % sequence_length:
+            raise ValueError(
+                "sequence_length must divide the horizon and minibatch_size. Received: "
+                f"sequence_length={sequence_length}, horizon={horizon}, "
+                f"minibatch_size={self.minibatch_size}"
+            )
+        if (horizon * num_envs) % self.minibatch_size:
+            raise ValueError(
+                "minibatch_size must divide horizon * num_envs. Received: "
+                f"minibatch_size={self.minibatch_size}, horizon * num_envs={horizon * num_envs}"
+            )
+
+    def draw(self, sequences: int, sequence_length: int, seed: int, iteration: int) -> np.ndarray:
+        """The shuffled sequences of each gradient step, int32 [epochs, minibatches, n]."""
+        order = seeds.shuffled(self.epochs, sequences, seed, "shuffle", iteration)
+        return order.reshape(self.epochs, -1, self.minibatch_size // sequence_length)
+
+    def __call__(
+        self,
+        batch: Batch,
+        objective: Objective,
+        variables: Sequence[keras.Variable],
+        optimizer: keras.optimizers.Optimizer,
+        draws: Tensor,
+        reestimate: Callable[[], Batch],
+    ) -> Metrics:
+        """All gradient steps of an update; see `UpdateRule`.
+
+        Returns:
+            Means over the gradient steps of `total_loss`'s metrics and of `gradient_norm`, before
+            clipping; `epochs` that ran and `gradient_steps`.
+        """
+        step, totals = self._prepare(batch, objective, variables, optimizer, draws)
+        epoch, steps, stop = tf.constant(0), tf.constant(0), tf.constant(False)
+
+        # Conditions of the loops instead of `break`, which would make every step a branch.
+        while epoch < self.epochs and not stop:
+            data = self._data(batch, reestimate)
+            minibatch = tf.constant(0)
+            while minibatch < draws.shape[1] and not stop:
+                metrics, kl = step(data, draws[epoch, minibatch])
+                totals = _added(totals, metrics)
+                stop = self._ends(metrics, kl)
+                minibatch += 1
+            steps += minibatch
+            epoch += 1
+
+        means = {name: total / tf.cast(steps, tf.float32) for name, total in totals.items()}
+        return means | {"epochs": epoch, "gradient_steps": steps}
+
+    # AutoGraph converts the two loops alone: its conversions were a third of the time to trace.
+
+    @_plain
+    def _prepare(
+        self, batch: Batch, objective: Objective, variables: Any, optimizer: Any, draws: Tensor
+    ) -> tuple[Callable[[Batch, Tensor], tuple[Metrics, Tensor]], Metrics]:
+        """The gradient step, traced, and the zeros that its metrics are added to."""
+        step = functools.partial(self._gradient_step, objective, variables, optimizer)
+        if not tf.inside_function():
+            return step, {}
+        # A loop's variables must be there before it: tracing tells which metrics there will be.
+        traced = tf.function(step, autograph=False).get_concrete_function(batch, draws[0, 0])
+        metrics, _ = traced.structured_outputs
+        return traced, {name: tf.zeros(x.shape, x.dtype) for name, x in metrics.items()}
+
+    @_plain
+    def _data(self, batch: Batch, reestimate: Callable[[], Batch]) -> Batch:
+        """What an epoch learns from; at epoch 0 new estimates are the same again."""
+        return reestimate() if self.recompute_advantages else batch
+
+    @_plain
+    def _gradient_step(
+        self,
+        objective: Objective,
+        variables: Sequence[keras.Variable],
+        optimizer: keras.optimizers.Optimizer,
+        batch: Batch,
+        rows: Tensor,
+    ) -> tuple[Metrics, Tensor]:
+        """One step of the optimizer on the sequences `rows`, int [n].
+
+        Returns:
+            (metrics, mean KL(old || new) before the step in nats, 0 where nothing asks for it).
+        """
+        with tf.GradientTape() as tape:
+            loss, terms = total_loss(objective, batch.take(rows))
+        gradients = tape.gradient(loss, [v.value for v in variables])
+        metrics = terms.metrics | {"loss": loss, "gradient_norm": tf.linalg.global_norm(gradients)}
+        optimizer.apply(gradients, variables)
+        return metrics, self._divergence(terms)
+
+    @_plain
+    def _divergence(self, terms: Terms) -> Tensor:
+        if self.early_stopping_kl is None:
+            return tf.constant(0.0)
+        kl = diagnostics.divergence(terms.old_dist, terms.new_dist, terms.actions)
+        return ops.masked_mean(kl, terms.valid)
+
+    @_plain
+    def _ends(self, metrics: Metrics, kl: Tensor) -> Tensor:
+        """Whether this was the last step: a number is bad, or the policy moved far enough."""
+        stop = ~undo.all_finite(list(metrics.values()))
+        if self.early_stopping_kl is not None:
+            stop |= kl > self.early_stopping_kl
+        return stop
+
+
+def total_loss(objective: Objective, batch: Batch) -> tuple[Tensor, Terms]:
+    """L = L_policy + c1 L_value - c2 H on a minibatch, scalar, and its terms.
+
+    The entropy bonus -c2 H is a policy loss like others (`EntropyBonus`), so it is a part of the
+    policy loss here: L_policy - c2 H is what `Sum([Clip(), EntropyBonus(c2)])` computes.
+    """
+    terms = objective.terms(batch)
+    loss = terms.policy_loss
+    if terms.value_loss is not None:
+        loss += objective.value_coefficient * terms.value_loss
+    return loss, terms
+
+
+@_plain
+def _added(totals: Metrics, metrics: Metrics) -> Metrics:
+    return {name: totals[name] + x if name in totals else x for name, x in metrics.items()}
