@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ppo_tf.command.declarations import Declaration
+from ppo_tf.command.declarations import Declaration, as_text
 from ppo_tf.command.settings import SETTINGS
 
 Space = dict[str, list[Any] | dict[str, Any]]  # values or a range, by setting
@@ -59,7 +59,7 @@ def _values(setting: Declaration, words: str) -> list[Any]:
         if not word.strip():
             raise _error(setting, "needs values", words)
         value = setting.parse(word)
-        values.append(setting.text(value) if setting.is_tuple else value)
+        values.append(as_text(value) if setting.is_tuple else value)
     if len(set(values)) < len(values):
         hint = "; lists are separated by semicolons" if setting.is_tuple else ""
         raise _error(setting, f"has a value twice{hint}", words)
@@ -87,7 +87,7 @@ def _error(setting: Declaration, problem: str, words: str) -> ValueError:
 
 def as_flags(settings: Mapping[str, Any]) -> list[str]:
     """Settings as the training command takes them."""
-    return [f"--{name}={SETTINGS[name].text(value)}" for name, value in settings.items()]
+    return [f"--{name}={as_text(value)}" for name, value in settings.items()]
 
 
 def describe(settings: Mapping[str, Any]) -> str:

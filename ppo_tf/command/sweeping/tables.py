@@ -12,7 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ppo_tf.command.settings import SETTINGS
+from ppo_tf.command.declarations import as_text
 from ppo_tf.command.sweeping.grid import Run
 
 LEGEND = "return: final deterministic evaluation, mean +- standard deviation (n - 1) over seeds"
@@ -25,7 +25,7 @@ def csv_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
         mean, std = run.evaluation if run.status == "finished" else (None, None)
         ended = run.status not in ("waiting", "running")
         row: dict[str, Any] = {} if run.trial is None else {"trial": run.trial}
-        row |= {name: SETTINGS[name].text(value) for name, value in run.settings.items()}
+        row |= {name: as_text(value) for name, value in run.settings.items()}
         row |= {"seed": run.seed, "status": run.status, "mean_return": mean, "std_return": std}
         row["steps_per_second"] = run.steps_per_second if ended else None
         row["seconds"] = run.seconds if ended else None
@@ -78,7 +78,7 @@ def summary(runs: Sequence[Run], seeds: int) -> str:
         table.add_column(name, justify="right")
     for group, row in zip(groups, rows, strict=True):
         names = [str(group[0].trial)] if trials else []
-        names += [SETTINGS[n].text(value) for n, value in group[0].settings.items()]
+        names += map(as_text, group[0].settings.values())
         table.add_row(*names, *(row[name] for name in columns))
     written = io.StringIO()
     console = Console(file=written, width=1000, markup=False, emoji=False, highlight=False)
