@@ -9,12 +9,6 @@ import lazy_loader
 from ppo_tf._version import __version__ as __version__
 from ppo_tf.support import quiet
 
-_load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+quiet.quieten_tensorflow()
 
-_WITHOUT_TENSORFLOW = ("masks", "presets", "runs", "spaces")
-
-
-def __getattr__(name: str):
-    if name in __all__ and name not in _WITHOUT_TENSORFLOW:
-        quiet.import_tensorflow()
-    return _load(name)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -18,6 +18,7 @@ from .actions.maps import TanhAction as TanhAction
 from .actions.maps import UnitAction as UnitAction
 from .actions.specs import ActionSpec as ActionSpec
 from .actions.specs import action_spec as action_spec
+from .artefacts.exported import ExportedPolicy as ExportedPolicy
 from .artefacts.saved_model import argument_name as argument_name
 from .artefacts.saved_model import export_policy as export_policy
 from .artefacts.saved_model import result_name as result_name
@@ -34,8 +35,8 @@ from .collecting.collector import VectorCollector as VectorCollector
 from .command import presets as presets
 from .command import runs as runs
 from .command import settings as settings
+from .command.components import learner_from_settings as learner_from_settings
 from .command.report import dry_run_report as dry_run_report
-from .command.settings import learner_from_settings as learner_from_settings
 from .environments.backends import choose_backend as choose_backend
 from .environments.backends import make_envs as make_envs
 from .evaluating.evaluation import Evaluation as Evaluation

@@ -1,8 +1,8 @@
-"""`python -m ppo_tf`: what there is."""
+"""`python -m ppo_tf` is the command `ppo-tf`; without arguments it lists what there is."""
 
 import sys
 
-from ppo_tf.command.listing import main
+from ppo_tf.command.main import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:] or ["list"]))

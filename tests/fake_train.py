@@ -1,4 +1,4 @@
-"""Stands in for examples/train.py in the tests of sweeps: its files without its work.
+"""Stands in for the training command in the tests of sweeps: its files without its work.
 
 The return is a parabola over the logarithm of the learning rate, best at 1e-3. Flags of its own:
 --together=N waits until N runs have begun, --hang=NAME never ends the runs whose folder's name

@@ -95,13 +95,15 @@ def test_the_library_knows_no_flags():
     for name, path in NAMES.items():
         if room_of(name) != "command":
             assert "absl" not in path.read_text(), name
+            assert not re.search(r"--[a-z]", path.read_text()), name
 
 
 def test_what_needs_no_tensorflow_does_not_import_it():
     script = (
         "import sys, ppo_tf\n"
-        "ppo_tf.presets, ppo_tf.runs, ppo_tf.spaces.leaves, ppo_tf.masks\n"
-        "import ppo_tf.command.listing, ppo_tf.support.seeds, ppo_tf.support.folders\n"
+        "ppo_tf.presets, ppo_tf.runs, ppo_tf.settings, ppo_tf.spaces.leaves, ppo_tf.masks\n"
+        "import ppo_tf.command.listing, ppo_tf.command.train, ppo_tf.command.reference\n"
+        "import ppo_tf.support.seeds, ppo_tf.support.folders\n"
         "print([m for m in ('tensorflow', 'keras') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

@@ -185,13 +185,11 @@ def test_a_return_that_is_not_a_number_is_an_error():
         ppo_tf.evaluate(act, "Pendulum-v1", episodes=2, disable_env_checker=True)
 
 
-EVALUATE = Path(__file__).parents[1] / "examples" / "evaluate.py"
-
-
 LAUNCH = """
-import environments, runpy, sys
+import environments, sys
+from ppo_tf.command import evaluate
 environments.register()
-runpy.run_path(sys.argv[1], run_name="__main__")
+sys.exit(evaluate.main(sys.argv[1:]))
 """
 
 
@@ -203,11 +201,9 @@ def test_the_evaluation_command_runs_what_was_exported(env_id, cell, tmp_path):
     policy = helpers.make_policy(ppo_tf.make_envs(env_id, 1), cell=cell)
     expected = ppo_tf.evaluate(policy, env_id, episodes=3, seed=5)
     ppo_tf.export_policy(policy, tmp_path / "policy", metadata={"env": env_id})
-    script = Path(__file__).parents[1] / "examples" / "evaluate.py"
-    code = LAUNCH.replace("sys.argv[1]", repr(str(script)))
     flags = [f"--policy={tmp_path / 'policy'}", "--episodes=3", "--seed=5"]
     done = subprocess.run(
-        [sys.executable, "-c", code, *flags],
+        [sys.executable, "-c", LAUNCH, *flags],
         cwd=Path(__file__).parent,
         capture_output=True,
         text=True,

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import re
 
 import gymnasium
 import loops
@@ -58,25 +59,25 @@ CASES = {  # rule: (logs, model, what the line names, what it says to try)
         {"train__explained_variance": -0.02},
         DISCRETE,
         "train/explained_variance -0.02",
-        ["--hidden_sizes", "--learning_rate", "--value_coefficient"],
+        ["`hidden_sizes", "`learning_rate", "`value_coefficient"],
     ),
     "policy_moves_too_far": (
         {"train__kl": 0.25},
         DISCRETE,
         "train/kl 0.25 nats",
-        ["--learning_rate", "--epochs", "--early_stopping_kl"],
+        ["`learning_rate", "`epochs", "`early_stopping_kl"],
     ),
     "most_samples_are_clipped": (
         {"train__clip_fraction": 0.62},
         DISCRETE,
         "train/clip_fraction 0.62",
-        ["--learning_rate", "--epochs", "--minibatch_size"],
+        ["`learning_rate", "`epochs", "`minibatch_size"],
     ),
     "actions_stick_to_bounds": (
         {"rollout__saturated_actions": 0.97, **STUCK},
         BOX,
         "rollout/saturated_actions 0.97",
-        ["--initial_scale", "--continuous"],
+        ["`initial_scale", "`continuous"],
     ),
     "actions_are_never_valid": (
         {"rollout__dead_actions": lambda i: 3.0 + i % 2},
@@ -88,7 +89,7 @@ CASES = {  # rule: (logs, model, what the line names, what it says to try)
         {"train__entropy": lambda i: 0.6 if i < 4 else 0.001, **STUCK},
         DISCRETE,
         "train/entropy 0.001 nats, 0.6 after the first update",
-        ["--learning_rate", "--entropy_coefficient"],
+        ["`learning_rate", "`entropy_coefficient"],
     ),
 }
 
@@ -101,8 +102,9 @@ def test_each_rule_says_one_line_once(rule):
     assert named in line
     for word in tries:
         assert word in line
-    for flag in [word for word in line.replace("=", " ").split() if word.startswith("--")]:
-        assert flag.rstrip(",:;").removeprefix("--") in ppo_tf.presets.DEFAULTS, flag
+    for setting, value in re.findall(r"`(\w+)(?:=([^`]+))?`", line):
+        declared = ppo_tf.settings.SETTINGS[setting]
+        assert not value or declared.parse(value) != declared.default
 
 
 def test_every_rule_has_a_case():
@@ -267,7 +269,7 @@ def advised(env_id, **given):
         envs,
         total_steps=settings["total_steps"],
         horizon=settings["horizon"],
-        callbacks=[ppo_tf.HealthAdvice(settings["expected_kl"], say=lines.append)],
+        callbacks=[ppo_tf.HealthAdvice(settings["early_stopping_kl"], say=lines.append)],
     )
     return " ".join(lines)
 

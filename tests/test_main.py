@@ -1,19 +1,21 @@
-"""`python -m ppo_tf`: the list of what there is."""
+"""`ppo-tf`: choosing a command, and the list of what there is."""
 
-import inspect
 import os
 import re
 import subprocess
 import sys
 from importlib import metadata
+from pathlib import Path
+from types import ModuleType
 
 import gymnasium
 import pytest
 
 import ppo_tf
 from ppo_tf.command import listing as command
-from ppo_tf.command.presets import CHOICES, FAMILIES, PRESETS, preset_of
-from ppo_tf.networks import image_networks
+from ppo_tf.command import main as entry
+from ppo_tf.command.presets import FAMILIES, PRESETS, preset_of
+from ppo_tf.command.settings import CHOICES, SETTINGS
 from ppo_tf.support import extras
 
 
@@ -64,6 +66,7 @@ def test_every_preset_is_there_with_its_settings(listing):
         ("Advantage estimators", "estimator"),
         ("Policy losses", "loss"),
         ("Value losses", "value_loss"),
+        ("Learning rates", "learning_rate_schedule"),
         ("Action distributions for Boxes", "continuous"),
         ("Networks for images", "image_network"),
         ("Memories", "cell"),
@@ -72,22 +75,30 @@ def test_every_preset_is_there_with_its_settings(listing):
     ],
 )
 def test_every_choice_is_there_in_order_and_says_what_it_is(listing, title, setting):
-    rows = section(listing(), title)
+    rows = section(listing(200), title)
     assert f"(--{setting})" in listing()
     choices = re.findall(r"^  (\w+)  +\S.*", rows, flags=re.M)
     assert choices == list(CHOICES[setting])
+    for choice in SETTINGS[setting].choices:
+        expected = f"{choice.name} {choice.component} {choice.text}"
+        assert words(expected) in words(rows)
 
 
-def test_components_are_described_by_their_docstrings(listing):
-    text = words(listing(200))
+def test_every_setting_with_choices_has_a_list():
+    assert set(command.TITLES.values()) == CHOICES.keys()
+
+
+def test_every_component_is_a_public_name(listing):
+    text = listing(200)
     for component in (
-        *(ppo_tf.GAE, ppo_tf.NStep, ppo_tf.RewardToGo, ppo_tf.Clip, ppo_tf.KLPenalty),
-        *(ppo_tf.EntropyBonus, ppo_tf.SquaredError, ppo_tf.Huber, ppo_tf.shared_actor_critic),
-        *(image_networks.nature_cnn, ppo_tf.recurrent_critic),
+        *("GAE", "NStep", "RewardToGo", "Clip", "KLPenalty", "EntropyBonus", "SquaredError"),
+        *("Huber", "shared_actor_critic", "nature_cnn", "recurrent_critic"),
     ):
-        first = words(inspect.getdoc(component).split("\n\n")[0])
-        # A column is too narrow for most; its words stand one after the other all the same.
-        assert f"{component.__name__} {first}" in text, component
+        assert re.search(rf"^  .*\b{component}  +\S", text, flags=re.M), component
+    named = [choice.component for setting in SETTINGS.values() for choice in setting.choices]
+    named += [choice.component for others in command.OTHERS.values() for choice in others]
+    for component in [*filter(None, named), *command.NETWORKS]:
+        assert component in ppo_tf.__all__, component
 
 
 def test_what_is_not_installed_is_told(listing, monkeypatch):
@@ -139,16 +150,18 @@ def test_without_a_package_the_error_is_one_line(capsys, monkeypatch):
 
 
 def test_help_says_what_it_does(capsys):
-    with pytest.raises(SystemExit) as end:
-        command.main(["--help"])
-    assert end.value.code == 0
+    assert command.main(["--help"]) == 0
     assert "Lists the environments with tuned settings" in words(capsys.readouterr().out)
 
 
 def test_it_needs_no_tensorflow_and_says_nothing_else():
-    code = "import sys, ppo_tf.__main__ as m; m.main([]); sys.exit('tensorflow' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
-    assert (done.returncode, done.stderr) == (0, b"")
+    code = "import sys, runpy; runpy.run_module('ppo_tf', run_name='__main__')"
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert all(line.startswith("import time:") for line in done.stderr.splitlines())
+    assert not re.search(r" (tensorflow|keras)$", done.stderr, flags=re.M)
 
 
 def test_a_reader_that_leaves_is_no_traceback():
@@ -159,3 +172,63 @@ def test_a_reader_that_leaves_is_no_traceback():
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (1, b"")
+
+
+# ---- the commands
+
+
+def test_the_console_script_is_the_entry_point():
+    tomllib = pytest.importorskip("tomllib")  # of Python 3.11
+    root = Path(ppo_tf.__file__).parents[1]
+    scripts = tomllib.loads((root / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts.keys() == {"ppo-tf"}
+    point = metadata.EntryPoint("ppo-tf", scripts["ppo-tf"], "console_scripts")
+    assert point.load() is entry.main
+
+
+def test_a_command_gets_the_words_after_its_name_and_gives_its_exit_code(monkeypatch):
+    seen = []
+    for name, (module, _) in entry.COMMANDS.items():
+        fake = ModuleType(module)
+        fake.main = lambda argv, name=name: seen.append((name, list(argv))) or len(seen)
+        monkeypatch.setitem(sys.modules, f"ppo_tf.command.{module}", fake)
+    for code, name in enumerate(entry.COMMANDS, start=1):
+        assert entry.main([name, "--env=E", "word"]) == code
+        assert seen[-1] == (name, ["--env=E", "word"])
+    monkeypatch.setattr(sys, "argv", ["ppo-tf", "plot", "runs"])
+    entry.main()
+    assert seen[-1] == ("plot", ["runs"])
+
+
+@pytest.mark.parametrize("words_given", [[], ["--help"], ["-h"]])
+def test_help_names_every_command(words_given, capsys):
+    assert entry.main(words_given) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    for name, (_, what) in entry.COMMANDS.items():
+        assert re.search(rf"^  {name} +{re.escape(what)}$", out, flags=re.M)
+
+
+def test_the_version_is_told(capsys):
+    assert entry.main(["--version"]) == 0
+    assert capsys.readouterr() == (f"ppo_tf {ppo_tf.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [("trian", "Did you mean train?"), ("xyz", "There are train, evaluate, plot, sweep, list.")],
+)
+def test_an_unknown_command_is_one_line_with_near_names(word, told, capsys):
+    assert entry.main([word]) == 2
+    expected = f"error: No such command. {told} Received: {word}\n"
+    assert capsys.readouterr() == ("", expected)
+
+
+@pytest.mark.parametrize("arguments", [["train", "--help"], ["list"], ["train", "--gama=1"]])
+def test_what_needs_no_tensorflow_does_not_wait_for_it(arguments):
+    code = (
+        "import sys; from ppo_tf.command.main import main; main(sys.argv[1:]);"
+        "sys.exit(any(name in sys.modules for name in ('tensorflow', 'keras')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True)
+    assert done.returncode == 0

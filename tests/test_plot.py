@@ -4,9 +4,13 @@ import itertools
 import json
 import xml.etree.ElementTree
 
-import helpers
 import numpy as np
 import pytest
+
+from ppo_tf.command import evaluate
+from ppo_tf.command import plot as command
+from ppo_tf.command.plotting.curves import Run, band, curve, find, read, smoothed
+from ppo_tf.command.plotting.figure import draw, thousands
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("scipy")
@@ -16,10 +20,9 @@ METRIC = "rollout/episode_return"
 
 @pytest.fixture
 def plot(monkeypatch, tmp_path):
-    """The command's module, with `run_command` to run it in an empty folder."""
+    """Runs the command in an empty folder; returns its exit code."""
     monkeypatch.chdir(tmp_path)
-    module, module.run_command = helpers.load_example("plot")
-    return module
+    return lambda *arguments: command.main(list(map(str, arguments)))
 
 
 def write_run(folder, env="Env-v0", seed=0, steps=(10, 20, 30), values=(1, 2, 3), **settings):
@@ -35,18 +38,18 @@ def write_run(folder, env="Env-v0", seed=0, steps=(10, 20, 30), values=(1, 2, 3)
     return folder
 
 
-def make(plot, steps, values, seed=0, env="Env-v0", **settings):
+def make(steps, values, seed=0, env="Env-v0", **settings):
     steps, values = np.asarray(steps, float), np.asarray(values, float)
     settings = {"estimator": "gae", **settings, "seed": seed}
-    return plot.Run(f"run{seed}", env, settings, steps, values, [])
+    return Run(f"run{seed}", env, settings, steps, values, [])
 
 
 def figure_of(plot, *arguments):
     """The figure that the command draws."""
     figures = []
-    draw = plot.draw
-    plot.draw = lambda *given: figures.append(draw(*given)) or figures[-1]
-    assert plot.run_command(*arguments, "--out=it.png") == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "draw", lambda *given: figures.append(draw(*given)) or figures[-1])
+        assert plot(*arguments, "--out=it.png") == 0
     return figures[0]
 
 
@@ -57,10 +60,10 @@ def legend_of(figure):
 # ---- statistics
 
 
-def test_the_band_is_the_percentile_interval_of_all_resamples(plot):
+def test_the_band_is_the_percentile_interval_of_all_resamples():
     """Against the exact bootstrap distribution: the means of all 6^6 resamples."""
     values = np.random.default_rng(0).gamma(2.0, size=(6, 3))  # skewed
-    low, high = plot.band(values)
+    low, high = band(values)
     means = np.array([values[list(i)].mean(0) for i in itertools.product(range(6), repeat=6)])
     expected = np.quantile(means, [0.025, 0.975], axis=0)
     width = expected[1] - expected[0]
@@ -68,34 +71,34 @@ def test_the_band_is_the_percentile_interval_of_all_resamples(plot):
     assert (low < values.mean(0)).all() and (values.mean(0) < high).all()
 
 
-def test_the_band_covers_the_true_mean_as_often_as_it_should(plot):
+def test_the_band_covers_the_true_mean_as_often_as_it_should():
     """Of 10 normal values 90%: their deviation has the divisor n, and 1.96 is not Student's."""
     values = np.random.default_rng(1).normal(size=(10, 2000))
-    low, high = plot.band(values)
+    low, high = band(values)
     assert 0.87 < ((low < 0.0) & (high > 0.0)).mean() < 0.93
 
 
-def test_the_curve_of_a_group_is_the_mean_where_all_its_runs_have_values(plot):
+def test_the_curve_of_a_group_is_the_mean_where_all_its_runs_have_values():
     """By hand: at 15 the first has 1.5, the second 20, ..."""
-    one = make(plot, [0, 10, 20, 30], [0, 1, 2, 7], seed=0)
-    two = make(plot, [5, 15, 25], [10, 20, 40], seed=1)
-    steps, mean, low, high = plot.curve([one, two])
+    one = make([0, 10, 20, 30], [0, 1, 2, 7], seed=0)
+    two = make([5, 15, 25], [10, 20, 40], seed=1)
+    steps, mean, low, high = curve([one, two])
     assert steps.tolist() == [5, 10, 15, 20, 25]
     np.testing.assert_allclose(mean, [5.25, 8.0, 10.75, 16.0, 22.25], rtol=1e-12)
     np.testing.assert_allclose(low, [0.5, 1, 1.5, 2, 4.5])  # of two runs the band is both
     np.testing.assert_allclose(high, [10, 15, 20, 30, 40])
 
 
-def test_the_curve_of_one_run_is_its_own(plot):
-    steps, mean, low, high = plot.curve([make(plot, [1, 3, 4], [5, 0, 2])])
+def test_the_curve_of_one_run_is_its_own():
+    steps, mean, low, high = curve([make([1, 3, 4], [5, 0, 2])])
     assert (steps.tolist(), mean.tolist(), low, high) == ([1, 3, 4], [5, 0, 2], None, None)
 
 
 @pytest.mark.parametrize("window", [1, 25, 40, 1000])
-def test_smoothing_is_the_mean_over_the_last_steps(plot, window):
+def test_smoothing_is_the_mean_over_the_last_steps(window):
     steps = np.array([10, 20, 40, 45, 80])
     values = np.array([1.0, -2.0, 5.0, 7.0, 0.5])
-    smooth = plot.smoothed(make(plot, steps, values), window)
+    smooth = smoothed(make(steps, values), window)
     expected = [
         np.mean([v for t, v in zip(steps, values, strict=True) if s - window < t <= s])
         for s in steps
@@ -104,13 +107,13 @@ def test_smoothing_is_the_mean_over_the_last_steps(plot, window):
     assert smooth.steps.tolist() == steps.tolist()
 
 
-def test_empty_fields_rows_twice_and_a_torn_last_row_are_no_points(plot, tmp_path):
+def test_empty_fields_rows_twice_and_a_torn_last_row_are_no_points(tmp_path):
     folder = write_run(
         tmp_path / "run", steps=[10, 20, 30, 30, 40, 50], values=["", 2, 3, 4, "nan", "inf"]
     )
     with open(folder / "metrics.csv", "a") as file:
         file.write("6,9")
-    run = plot.read(folder, METRIC)
+    run = read(folder, METRIC)
     assert (run.steps.tolist(), run.values.tolist()) == ([20, 30], [2, 4])
 
 
@@ -176,7 +179,7 @@ def test_numbers_have_thousand_separators_and_a_minus_sign(plot, tmp_path):
     (axes,) = figure.axes
     assert "1,000,000" in [tick.get_text() for tick in axes.get_xticklabels()]
     assert "\N{MINUS SIGN}5,000" in [tick.get_text() for tick in axes.get_yticklabels()]
-    assert [plot.thousands(x, 0) for x in (0.1 + 0.2, 1e-5, 0.0)] == [
+    assert [thousands(x, 0) for x in (0.1 + 0.2, 1e-5, 0.0)] == [
         "0.3",
         "1e\N{MINUS SIGN}05",
         "0",
@@ -201,7 +204,7 @@ def test_nothing_of_the_legend_is_cut_off_and_every_curve_looks_different(count,
 
 def test_by_default_a_png_and_an_svg_appear_in_the_working_folder(plot, tmp_path, capsys):
     write_run(tmp_path / "runs" / "one")
-    assert plot.run_command("runs/one") == 0
+    assert plot("runs/one") == 0
     assert capsys.readouterr() == ("wrote curve.png\nwrote curve.svg\n", "")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["curve.png", "curve.svg", "runs"]
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG\r\n")
@@ -226,7 +229,7 @@ def test_runs_are_found_by_folder_and_by_glob_once_each(patterns, expected, plot
     for name in ("a", "b", "deep/c"):
         write_run(tmp_path / "runs" / name)
     (tmp_path / "runs" / "curve.png").write_text("")
-    assert [folder.name for folder in plot.find(patterns)] == expected
+    assert [folder.name for folder in find(patterns)] == expected
 
 
 def test_runs_without_values_or_with_anothers_seed_and_settings_are_left_out(
@@ -251,7 +254,7 @@ def test_another_metric_and_another_folder(plot, tmp_path):
     write_run(tmp_path / "run")
     figure = figure_of(plot, "run", "--metric=train/kl", "--smooth=1")
     assert figure.axes[0].lines[0].get_ydata().tolist() == [1.0, 2.0, 3.0]
-    assert plot.run_command("run", "--out=new/it.svg,new/it.pdf") == 0
+    assert plot("run", "--out=new/it.svg,new/it.pdf") == 0
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["it.pdf", "it.svg"]
 
 
@@ -285,7 +288,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(arguments, words, plot, tmp_pa
     (write_run(tmp_path / "configless") / "config.json").unlink()
     (tmp_path / "empty").mkdir()
     before = sorted(tmp_path.rglob("*"))
-    assert plot.run_command(*arguments) == 2
+    assert plot(*arguments) == 2
     out, err = capfd.readouterr()
     assert out == ""
     assert err.startswith("error: ") and err.count("\n") == 1
@@ -296,14 +299,13 @@ def test_bad_input_is_one_line_and_leaves_nothing(arguments, words, plot, tmp_pa
 def test_a_missing_package_is_named_with_its_extra(plot, tmp_path, monkeypatch, capsys):
     write_run(tmp_path / "run")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert plot.run_command("run") == 2
+    assert plot("run") == 2
     assert "pip install 'ppo_tf[plot]'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["plot", "evaluate"])
-def test_every_flag_says_its_default_or_that_it_is_required(name):
-    _, run = helpers.load_example(name)
-    defined = run.flags
+@pytest.mark.parametrize("module", [command, evaluate])
+def test_every_flag_says_its_default_or_that_it_is_required(module):
+    defined = module.FLAGS
     assert len(list(defined)) >= 4
     for flag in defined:
         told = "(default: " in defined[flag].help or "Required." in defined[flag].help

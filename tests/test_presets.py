@@ -2,8 +2,8 @@
 
 import pytest
 
-from ppo_tf.command import settings
-from ppo_tf.command.presets import CHOICES, DEFAULTS, FAMILIES, PRESETS, preset_of, resolve
+from ppo_tf.command.presets import FAMILIES, PRESETS, preset_of, resolve
+from ppo_tf.command.settings import DEFAULTS, check_all
 
 
 def test_an_environment_without_a_preset_has_none():
@@ -35,18 +35,23 @@ def test_minibatches_of_presets_divide_their_batches(env_id):
     assert s["horizon"] * s["num_envs"] % s["minibatch_size"] == 0
 
 
+@pytest.mark.parametrize("preset", [*PRESETS.values(), *FAMILIES.values()])
+def test_presets_have_known_settings_of_good_values(preset):
+    assert check_all(preset) == preset
+    for name, value in check_all(preset).items():
+        assert type(value) is type(preset[name]), name
+
+
 def test_an_unknown_setting_is_an_error():
     with pytest.raises(ValueError, match="learning_rat"):
         resolve("CartPole-v1", {"learning_rat": 1.0})
 
 
-def test_every_choice_is_there_and_the_default_is_one():
-    tables = {
-        "estimator": settings.ESTIMATORS,
-        "loss": settings.LOSSES,
-        "value_loss": settings.VALUE_LOSSES,
-    }
-    for name, table in tables.items():
-        assert list(table) == list(CHOICES[name])
-    for name, choices in CHOICES.items():
-        assert DEFAULTS[name] in choices
+@pytest.mark.parametrize("source", ["given", "config", "preset"])
+def test_values_of_every_source_are_checked(source, monkeypatch):
+    bad = {"gamma": 1.5}
+    if source == "preset":
+        monkeypatch.setitem(PRESETS, "CartPole-v1", bad)
+    given, config = (bad if source == name else {} for name in ("given", "config"))
+    with pytest.raises(ValueError, match=r"gamma must be a number from 0 to 1.*gamma=1\.5"):
+        resolve("CartPole-v1", given, config)

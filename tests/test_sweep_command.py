@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,7 +14,8 @@ from pathlib import Path
 import pytest
 from train_command import read_csv
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+from ppo_tf.command.sweeping.space import parse
+
 FAKE = Path(__file__).with_name("fake_train.py")
 ONE = "--env=CartPole-v1"
 SEARCH = "--search=learning_rate=1e-6..1 log"
@@ -23,7 +25,7 @@ def start(cwd, *arguments, script=FAKE, **kwargs):
     """The command in a process of its own, with a training command that costs nothing."""
     flags = [f"--script={script}"] if script else []
     return subprocess.Popen(
-        [sys.executable, str(EXAMPLES / "sweep.py"), *flags, *arguments],
+        [sys.executable, "-m", "ppo_tf", "sweep", *flags, *arguments],
         cwd=cwd,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -105,6 +107,12 @@ def test_a_grid_is_the_product_of_its_values_with_every_seed(grid):
         "logdir": f"s/{name}",
         "resume": "auto",
     }
+
+
+def test_a_setting_of_none_is_told_so_that_it_overrules_a_preset(tmp_path):
+    assert sweep(tmp_path, ONE, "--grid=early_stopping_kl=none,0.01", "--sweepdir=s")[0] == 0
+    (folder,) = (tmp_path / "s").glob("early_stopping_kl=none*/")
+    assert json.loads((folder / "config.json").read_text())["flags"]["early_stopping_kl"] == "none"
 
 
 def test_a_run_that_fails_is_named_with_its_error_and_the_others_go_on(grid):
@@ -196,7 +204,7 @@ def test_ctrl_c_ends_the_runs_and_says_how_to_go_on(tmp_path):
     _, err = end(process)
     assert process.returncode == 130
     assert alive(tmp_path) == []
-    assert re.fullmatch(r"interrupted; to go on: python \S+sweep.py --sweepdir=s\n", err)
+    assert err == "interrupted; to go on: ppo-tf sweep --sweepdir=s\n"
     assert [r["status"] for r in rows(tmp_path / "s")] == ["finished", "interrupted", "finished"]
     assert "2 of 3 (interrupted)" in table(tmp_path / "s")[1]
 
@@ -262,17 +270,37 @@ def test_an_interrupted_search_ends_as_an_uninterrupted_one(tmp_path):
     assert len(names) - len(set(names)) <= 1  # the run that was interrupted
 
 
-# ---- the true training command
+# ---- the true training command, and what comes after it
 
 
-def test_two_true_runs(tmp_path):
+@pytest.fixture(scope="module")
+def true_runs(tmp_path_factory):
+    """An empty folder in which a sweep has trained for real, twice: (cwd, code, out, err)."""
+    cwd = tmp_path_factory.mktemp("true")
     tiny = ["--total_steps=64", "--num_envs=2", "--horizon=16", "--minibatch_size=16"]
     tiny += ["--epochs=1", "--eval_episodes=2", "--hidden_sizes=4", "--nojit_compile"]
     command = [ONE, "--grid=recompute_advantages=true,false", "--jobs=2", "--sweepdir=s"]
-    code, out, err = sweep(tmp_path, *command, "--", *tiny, script=None)
+    return cwd, *sweep(cwd, *command, "--", *tiny, script=None)
+
+
+def elsewhere(cwd, *arguments):
+    """`ppo-tf` in a process of its own: its exit code, standard output and standard error."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TF_CPP_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "ppo_tf", *arguments],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_two_true_runs(true_runs):
+    cwd, code, out, err = true_runs
     assert (code, err) == (0, ""), out
-    for row, value in zip(rows(tmp_path / "s"), (True, False), strict=True):
-        folder = tmp_path / "s" / row["logdir"]
+    for row, value in zip(rows(cwd / "s"), (True, False), strict=True):
+        folder = cwd / "s" / row["logdir"]
         settings = json.loads((folder / "config.json").read_text())["settings"]
         assert settings["recompute_advantages"] == {"value": value, "source": "flag"}
         evaluation = json.loads((folder / "evaluation.json").read_text())["deterministic"]
@@ -282,18 +310,39 @@ def test_two_true_runs(tmp_path):
         assert (folder / "policy" / "saved_model.pb").exists()
 
 
+def test_the_best_setting_is_printed_as_a_command(true_runs):
+    cwd, _, out, _ = true_runs
+    (line,) = re.findall(r"The best setting:\n\n    (.*)", out)
+    program, *words = shlex.split(line)
+    assert (program, words[0]) == ("ppo-tf", "train")
+    code, out, err = elsewhere(cwd, *words, "--dry_run")
+    assert (code, err) == (0, "")
+    best = json.loads((cwd / "s" / "best.json").read_text())
+    assert f"recompute_advantages={best['recompute_advantages']}" in out.partition("preset:")[0]
+
+
+def test_a_policy_of_a_sweep_is_evaluated(true_runs):
+    """By the episodes that the training command has run at its end."""
+    cwd = true_runs[0]
+    run = rows(cwd / "s")[0]
+    policy = f"--policy=s/{run['logdir']}/policy"
+    code, out, err = elsewhere(cwd, "evaluate", policy, "--episodes=2")
+    mean, std = float(run["mean_return"]), float(run["std_return"])
+    assert (code, out, err) == (0, f"return {mean:.1f} +- {std:.1f} over 2 episodes\n", "")
+
+
+def test_the_runs_of_a_sweep_are_drawn(true_runs):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("scipy")
+    cwd = true_runs[0]
+    assert elsewhere(cwd, "plot", "s", "--out=curves/s.svg") == (0, "wrote curves/s.svg\n", "")
+    assert "recompute_advantages=False" in (cwd / "curves" / "s.svg").read_text()
+
+
 # ---- what the flags mean
 
 
-@pytest.fixture
-def parse(monkeypatch):
-    monkeypatch.syspath_prepend(EXAMPLES)
-    from sweeping.settings import parse
-
-    return parse
-
-
-def test_values_and_ranges_have_the_type_of_their_setting(parse):
+def test_values_and_ranges_have_the_type_of_their_setting():
     assert parse("grid", ["epochs=1, 2", "gamma=1,.9", "estimator=gae", "baseline=True,false"]) == {
         "epochs": [1, 2],
         "gamma": [1.0, 0.9],
@@ -335,11 +384,13 @@ BAD_INPUT = {
     "no whole number": ([ONE, "--grid=epochs=1,2.5"], ["epochs", "whole number", "'2.5'"]),
     "no number": ([ONE, "--grid=gamma=high"], ["gamma", "number", "'high'"]),
     "no such choice": ([ONE, "--grid=estimator=gae,td"], ["estimator", "n_step", "'td'"]),
-    "no truth value": ([ONE, "--grid=baseline=1"], ["baseline", "true or false"]),
+    "no truth value": ([ONE, "--grid=baseline=maybe"], ["baseline", "true or false"]),
+    "a value out of bounds": ([ONE, "--grid=gamma=0.9,1.5"], ["gamma", "from 0 to 1", "1.5"]),
     "a range in a grid": ([ONE, "--grid=gamma=0.9..1"], ["gamma", "'0.9..1'"]),
     "a range backwards": ([ONE, "--search=gamma=1..0.9"], ["gamma", "low end"]),
     "an endless range": ([ONE, "--search=gamma=0..inf"], ["gamma", "finite"]),
     "the logarithm of 0": ([ONE, "--search=gamma=0..1 log"], ["gamma", "above 0"]),
+    "a range out of bounds": ([ONE, "--search=gamma=0.9..1.5"], ["gamma", "from 0 to 1", "1.5"]),
     "a range of words": ([ONE, "--search=loss=a..b"], ["loss", "no range"]),
     "a grid and a search": ([ONE, SEARCH, "--grid=gamma=1"], ["--grid", "--search"]),
     "a seed for the runs": ([ONE, "--", "--seed=3"], ["seed", "--seed=3"]),

@@ -6,7 +6,6 @@ import signal
 import time
 
 import environments
-import helpers
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -14,7 +13,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from train_command import TINY, read_csv, start, without_times
 
 import ppo_tf
-from ppo_tf.command.presets import DEFAULTS, PRESETS
+from ppo_tf.callbacks import health
+from ppo_tf.command import plot
+from ppo_tf.command.declarations import as_text
+from ppo_tf.command.presets import PRESETS
+from ppo_tf.command.settings import DEFAULTS, SETTINGS
 
 environments.register()
 
@@ -141,8 +144,7 @@ def test_the_plot_command_draws_a_run(finished, tmp_path, monkeypatch, capfd):
     pytest.importorskip("matplotlib")
     pytest.importorskip("scipy")
     monkeypatch.chdir(tmp_path)
-    _, plot = helpers.load_example("plot")
-    assert plot(finished[0].parent) == 0
+    assert plot.main([str(finished[0].parent)]) == 0
     assert capfd.readouterr() == ("wrote curve.png\nwrote curve.svg\n", "")
 
 
@@ -176,7 +178,7 @@ BAD_INPUT = {
     "no number": ([ONE, "--horizon=many"], ["horizon", "many"]),
     "gamma above 1": ([ONE, "--gamma=1.5"], ["gamma", "1.5"]),
     "gae_lambda above 1": ([ONE, "--gae_lambda=2"], ["gae_lambda", "2.0"]),
-    "n_step 0": ([ONE, "--estimator=n_step", "--n_step=0"], ["n=0"]),
+    "n_step 0": ([ONE, "--estimator=n_step", "--n_step=0"], ["n_step=0"]),
     "clip_epsilon below 0": ([ONE, "--clip_epsilon=-1"], ["epsilon", "-1.0"]),
     "a minibatch that does not divide": (
         [ONE, "--minibatch_size=60"],
@@ -238,6 +240,25 @@ def test_bad_input_is_one_line_in_a_process_of_its_own(tmp_path):
     assert re.fullmatch(r"error: .*gamma=1.5\n", err)
     assert out == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_flags_of_other_names_than_settings_are_refused_by_name(run, tmp_path, capfd):
+    assert run(ONE, "--jit") == 2
+    assert capfd.readouterr().err == (
+        "error: Unknown command line flag 'jit'. Did you mean: jit_compile ?\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_advice_names_flags(run, monkeypatch, capfd):
+    def always(seen):
+        return "it looks ill: try a lower `learning_rate` or `continuous=beta`"
+
+    monkeypatch.setattr(health, "RULES", (always,))
+    assert run(ONE, *TINY) == 0
+    assert capfd.readouterr().err == (
+        "advice after 32 steps: it looks ill: try a lower --learning_rate or --continuous=beta\n"
+    )
 
 
 # ---- runs that end early
@@ -306,11 +327,10 @@ def test_help_lists_every_flag_with_its_default_and_does_not_wait_for_tensorflow
     words = " ".join(out.split())  # as if no line were broken
     parts = re.split(r" --(?:\[no\])?(\w+): ", words)[1:]
     texts = dict(zip(parts[::2], parts[1::2], strict=True))
-    for name, default in DEFAULTS.items():
-        if isinstance(default, tuple):
-            default = ",".join(map(str, default))
-        default = "none" if default in (None, "") else default
-        assert f"(default: {default})" in texts[name], name
+    for name, setting in SETTINGS.items():
+        assert f"(default: {as_text(setting.default)})" in texts[name], name
+        assert setting.help in texts[name]
+        assert all(choice.name in texts[name] for choice in setting.choices)
     assert {"env", "logdir", "export_dir"} <= texts.keys()
     assert "absl" in modules
     for package in ("tensorflow", "keras", "tensorflow_probability"):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import ppo_tf
+from ppo_tf.command import evaluate
 from ppo_tf.environments.backends import environment_seeds
 
 pytest.importorskip("moviepy")
@@ -294,9 +295,8 @@ def exported(tmp_path_factory):
 def test_the_evaluation_command_records_the_first_episodes(exported, tmp_path, monkeypatch, capfd):
     policy, folder = exported
     monkeypatch.chdir(tmp_path)
-    _, run = helpers.load_example("evaluate")
     arguments = [f"--policy={folder}", "--episodes=3", "--seed=5"]
-    assert run(*arguments, "--video=it.mp4", "--video_episodes=2") == 0
+    assert evaluate.main([*arguments, "--video=it.mp4", "--video_episodes=2"]) == 0
     expected = ppo_tf.evaluate(policy, environments.DRAWING, episodes=3, seed=5)
     first, second = expected.returns[:2]
     out, err = capfd.readouterr()
@@ -318,6 +318,8 @@ def test_the_evaluation_command_records_the_first_episodes(exported, tmp_path, m
         (["--vido=it.gif"], ["vido", "video"]),
         (["it.gif"], ["it.gif"]),
         (["--env=Pendulum-v1"], ["(2,)", "(3,)", "Pendulum-v1"]),
+        (["--policy="], ["policy", "policy="]),
+        (["--policy=there.gif"], ["folder", "policy=there.gif"]),
     ],
 )
 def test_bad_input_to_the_command_is_one_line(
@@ -325,8 +327,7 @@ def test_bad_input_to_the_command_is_one_line(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there.gif").write_text("")
-    _, run = helpers.load_example("evaluate")
-    assert run(f"--policy={exported[1]}", "--episodes=1", *arguments) == 2
+    assert evaluate.main([f"--policy={exported[1]}", "--episodes=1", *arguments]) == 2
     out, err = capfd.readouterr()
     assert out == ""
     assert err.startswith("error: ") and err.count("\n") == 1

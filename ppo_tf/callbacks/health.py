@@ -98,7 +98,7 @@ def critic_explains_nothing(seen: Seen) -> str | None:
     return (
         f"the critic explains nothing of the returns (train/explained_variance {explained:.2f}): "
         "see that observations tell what rewards depend on; "
-        "try another --learning_rate, larger --hidden_sizes or a higher --value_coefficient"
+        "try another `learning_rate`, larger `hidden_sizes` or a higher `value_coefficient`"
     )
 
 
@@ -112,7 +112,7 @@ def policy_moves_too_far(seen: Seen) -> str | None:
     usual = "0.04 and less is usual" if seen.expected_kl is None else f"target {seen.expected_kl:g}"
     return (
         f"updates move the policy too far ({name} {kl:.2g} nats, {usual}): "
-        "try a lower --learning_rate, fewer --epochs or --early_stopping_kl=0.02"
+        "try a lower `learning_rate`, fewer `epochs` or `early_stopping_kl=0.02`"
     )
 
 
@@ -123,7 +123,7 @@ def most_samples_are_clipped(seen: Seen) -> str | None:
         return None
     return (
         f"most samples are clipped and teach nothing more (train/clip_fraction {clipped:.2f}): "
-        "try a lower --learning_rate, fewer --epochs or a larger --minibatch_size"
+        "try a lower `learning_rate`, fewer `epochs` or a larger `minibatch_size`"
     )
 
 
@@ -134,8 +134,8 @@ def actions_stick_to_bounds(seen: Seen) -> str | None:
         return None
     return (
         f"nearly all actions lie at their bounds (rollout/saturated_actions {saturated:.2f}) and "
-        "the return has not grown: try a smaller --initial_scale, a lower --learning_rate or "
-        "--continuous=beta"
+        "the return has not grown: try a smaller `initial_scale`, a lower `learning_rate` or "
+        "`continuous=beta`"
     )
 
 
@@ -173,7 +173,7 @@ def entropy_collapsed(seen: Seen) -> str | None:
     return (
         f"the policy hardly explores ({name} {entropy:.2g} nats, {first:.2g} after the first "
         "update) and "
-        "the return has not grown: try a lower --learning_rate or --entropy_coefficient=0.01"
+        "the return has not grown: try a lower `learning_rate` or `entropy_coefficient=0.01`"
     )
 
 
@@ -190,8 +190,8 @@ RULES: tuple[Callable[[Seen], str | None], ...] = (
 class HealthAdvice(keras.callbacks.Callback):
     """Says what looks wrong with a run and what to try, a line for each of RULES, once per run.
 
-    The names with two dashes are flags of `examples/train.py` and settings of `presets`. From a
-    checkpoint it goes on: what was said is not said again.
+    Names in backticks are settings, as `ppo_tf.settings` declares them. From a checkpoint it goes
+    on: what was said is not said again.
 
     Args:
         expected_kl: divergence per update that the learner aims at, in nats; None: it does not.

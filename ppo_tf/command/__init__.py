@@ -5,3 +5,4 @@ Everything it does is done by the packages before it, for which this one does no
 
 from ppo_tf.command import presets as presets
 from ppo_tf.command import runs as runs
+from ppo_tf.command import settings as settings

@@ -1,81 +1,15 @@
-"""Settings of a training run: defaults, and what is tuned per environment, with its source."""
+"""What is tuned per environment, with its source, and which value a run uses.
+
+Which settings there are, and their defaults: `settings`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
-# What a run uses where neither the user nor a preset says otherwise. Sources: Schulman et al. 2017
-# (arXiv 1707.06347), Table 3, and "The 37 implementation details of PPO" (ICLR blog 2022).
-DEFAULTS: dict[str, Any] = {
-    "num_envs": 8,
-    "backend": "auto",
-    "acting": "auto",
-    "total_steps": 1_000_000,
-    "checkpoint_every": 100_000,
-    "horizon": 256,
-    "estimator": "gae",
-    "n_step": 5,
-    "gamma": 0.99,
-    "gae_lambda": 0.95,
-    "baseline": True,
-    "loss": "clip",
-    "clip_epsilon": 0.2,
-    "kl_coefficient": 1.0,
-    "kl_target": None,
-    "entropy_coefficient": 0.0,
-    "value_loss": "squared",
-    "value_coefficient": 0.5,
-    "learning_rate": 3e-4,
-    "learning_rate_schedule": "linear",
-    "max_gradient_norm": 0.5,
-    "epochs": 10,
-    "minibatch_size": 64,
-    "early_stopping_kl": None,
-    "recompute_advantages": False,
-    "standardize_advantages": True,
-    "reward_scaling": True,
-    "normalize_observations": True,
-    "hidden_sizes": (64, 64),
-    "activation": "tanh",
-    "image_network": "auto",
-    "shared_trunk": False,
-    "cell": "none",
-    "cell_units": 64,
-    "sequence_length": 32,
-    "actor_exclude": (),
-    "continuous": "clipped_gaussian",
-    "sde_period": 4,
-    "initial_scale": 1.0,
-    "state_dependent_scale": False,
-    "seed": 0,
-    "eval_episodes": 100,
-    "eval_every": 0,
-    "video_every": 0,
-    "wandb_project": None,
-    "mlflow_experiment": None,
-    "jit_compile": None,  # the learner's own choice
-}
-
-# What a setting of a few names may be. `settings` has the components behind them.
-CHOICES: dict[str, tuple[str, ...]] = {
-    "backend": ("auto", "sync", "async", "vector", "envpool"),
-    "acting": ("auto", "litert", "tensorflow"),
-    "estimator": ("gae", "n_step", "reward_to_go"),
-    "loss": ("clip", "kl_penalty", "policy_gradient"),
-    "value_loss": ("squared", "clipped", "huber"),
-    "learning_rate_schedule": ("constant", "linear"),
-    "image_network": ("auto", "nature", "impala", "small"),
-    "cell": ("none", "lstm", "gru"),
-    "continuous": (
-        "clipped_gaussian",
-        "tanh_gaussian",
-        "beta",
-        "truncated_gaussian",
-        "full_covariance",
-        "gsde",
-    ),
-}
+from ppo_tf.command.settings import DEFAULTS, check_all
 
 # As Taxi-v4, with an entropy bonus: rewards are rare at the start.
 _FROZEN_LAKE: dict[str, Any] = {
@@ -249,25 +183,23 @@ def preset_of(env_id: str) -> dict[str, Any]:
 
 
 def resolve(
-    env_id: str, given: dict[str, Any], config: dict[str, Any] | None = None
+    env_id: str, given: Mapping[str, Any], config: Mapping[str, Any] | None = None
 ) -> dict[str, Setting]:
     """Every setting of a run: what the user gave, else another run's, else the environment's
     preset, else the default.
 
     Args:
-        env_id: of the environment; a "module:" before its name does not count.
-        given: values by name; None counts as not given.
+        env_id: Gymnasium id of the environment; a "module:" before its name does not count.
+        given: values by name.
         config: values by name of a run to repeat.
 
     Raises:
-        ValueError: a name that is no setting.
+        ValueError: a name that is no setting, or a value that does not suit it.
     """
-    if unknown := given.keys() - DEFAULTS.keys():
-        raise ValueError(f"Settings are {sorted(DEFAULTS)}. Received: {sorted(unknown)}")
-    sources = {
-        "flag": {name: value for name, value in given.items() if value is not None},
-        "config": config or {},
-        "preset": preset_of(env_id),
+    sources: dict[str, Mapping[str, Any]] = {
+        "flag": check_all(given),
+        "config": check_all(config or {}),
+        "preset": check_all(preset_of(env_id)),
         "default": DEFAULTS,
     }
     return {

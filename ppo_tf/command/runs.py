@@ -15,23 +15,14 @@ from typing import Any, NamedTuple
 
 import filelock
 
-from ppo_tf.command.presets import DEFAULTS, Setting, resolve
+from ppo_tf.command.presets import Setting, resolve
+from ppo_tf.command.settings import DEFAULTS, MAY_CHANGE, check, check_all
 from ppo_tf.support.files import naming, write_atomically
 from ppo_tf.support.folders import check_new_folder
 
 CONFIG = "config.json"
 RESULT = "evaluation.json"  # a run that has it is finished
 LOCK = ".lock"
-
-# Settings that may be others when a run goes on: how long it is, and how it is watched.
-MAY_CHANGE = (
-    "total_steps",
-    "eval_episodes",
-    "eval_every",
-    "video_every",
-    "wandb_project",
-    "mlflow_experiment",
-)
 
 _PACKAGES = ("ppo_tf", "tensorflow", "keras", "tensorflow-probability", "gymnasium", "numpy")
 
@@ -79,7 +70,7 @@ def plan(
 
     Args:
         env_id: of the environment; None: that of the config, or of the run that goes on.
-        given: settings asked for, by name; None counts as not given.
+        given: settings asked for, by name.
         logdir: folder of the run's files, by default runs/ENV-seedSEED-TIME.
         export_dir: folder of the exported policy, by default policy in logdir.
         resume: folder of a run to go on with. "auto": logdir if a run is there, or, without
@@ -87,11 +78,13 @@ def plan(
         config: a run's config.json, whose settings count unless others are given.
 
     Raises:
-        ValueError: arguments that do not go together, no environment, a folder that is no run's,
-            or a run that can't go on as it is asked to.
+        ValueError: arguments that do not go together, no environment, a setting that does not
+            exist or has a wrong value, a folder that is no run's, or a run that can't go on as it
+            is asked to.
         FileExistsError, NotADirectoryError, PermissionError: logdir or export_dir, see
             `check_new_folder`.
     """
+    given = check_all(given)
     if resume and config:
         raise ValueError(f"resume has a config of its own. Received: config={config}")
     if resume and resume != "auto":
@@ -121,9 +114,9 @@ def _resumed(folder: Path, env_id: str | None, given: dict[str, Any], export_dir
     """The run in a folder, to go on."""
     config = read_config(folder, "resume")
     check_same_run(folder, config, env_id or config["env"], given)
-    changed = {n: Setting(given[n], "flag") for n in MAY_CHANGE if given[n] is not None}
+    changed = {n: Setting(given[n], "flag") for n in MAY_CHANGE if n in given}
     settings = {**config["settings"], **changed}
-    return Plan(config["env"], settings, folder, export_dir or config["export_dir"], config)
+    return Plan(config["env"], settings, folder, export_dir or config.get("export_dir"), config)
 
 
 def versions() -> dict[str, str]:
@@ -166,29 +159,27 @@ def read_config(path: str | os.PathLike, argument: str = "config") -> dict[str, 
     """A run's config.json; "settings" holds a `Setting` by name, lists as tuples.
 
     Args:
-        path: of the file, or of the run's folder.
+        path: path of the file, or of the run's folder.
         argument: what errors call it.
 
     Raises:
-        ValueError: it is not there, or not such a file.
+        ValueError: it is not there, it is not such a file, or a setting in it is unknown or has a
+            value that does not suit it.
     """
     path = Path(path)
     file = path / CONFIG if path.is_dir() else path
     try:
         config = json.loads(file.read_text())
-        settings = {name: Setting(**setting) for name, setting in config["settings"].items()}
-        config["env"], config["versions"]["ppo_tf"]
+        written = {name: Setting(**setting) for name, setting in config["settings"].items()}
+        config["env"], config["seed"], config["engines"], config["versions"]["ppo_tf"]
     except OSError as error:
         raise ValueError(f"{file}: {error.strerror}. Received: {argument}={path}") from error
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{file} is no run's config. Received: {argument}={path}") from error
-    if unknown := settings.keys() - DEFAULTS.keys():
-        raise ValueError(
-            f"{file} has settings that are none: {sorted(unknown)}. Received: {argument}={path}"
-        )
-    for name, (value, source) in settings.items():
-        if isinstance(value, list):
-            settings[name] = Setting(tuple(value), source)
+    try:
+        settings = {n: Setting(check(n, value), source) for n, (value, source) in written.items()}
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
     return {**config, "settings": settings}
 
 
@@ -201,7 +192,7 @@ def check_same_run(
         folder: of the run.
         config: of the run, from `read_config`.
         env_id: asked for.
-        given: settings asked for, by name; None counts as not given.
+        given: settings asked for, by name.
     """
     if env_id != config["env"]:
         raise ValueError(f"{folder} is a run of env={config['env']}. Received: env={env_id}")
@@ -209,10 +200,12 @@ def check_same_run(
     if written != here:
         raise ValueError(f"{folder} is a run of ppo_tf {written}. Received: ppo_tf {here}")
     before = config["settings"]
+    if lacking := [name for name in DEFAULTS if name not in before]:
+        raise ValueError(f"{folder / CONFIG} lacks settings. Received: no {', '.join(lacking)}")
     others = [
         f"{name}={value} (was {before[name].value})"
         for name, value in given.items()
-        if value is not None and value != before[name].value and name not in MAY_CHANGE
+        if value != before[name].value and name not in MAY_CHANGE
     ]
     if others:
         raise ValueError(

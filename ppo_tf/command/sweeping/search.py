@@ -1,37 +1,48 @@
 """The runs of a search with Optuna."""
 
+from __future__ import annotations
+
 import collections
 import math
 import statistics
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from ppo_tf.command.sweeping.grid import Run, folder_name
+from ppo_tf.command.sweeping.space import Space, describe
 from ppo_tf.support.extras import needs
-from sweeping.runs import Run, folder_name
-from sweeping.settings import describe
 
-LOOKS = 10  # a run is looked at each time another tenth of its steps is done
+LOOKS = 10  # per run, one after each tenth of its steps
 
 
 class Search:
     """Optuna's trials: a TPE sampler chooses settings, a median pruner stops what falls behind.
 
-    A trial runs its seeds one after the other; its value is the mean of their final deterministic
-    evaluations. What the pruner compares is the training return of the same seed at the same tenth
-    of the steps. The study is a file in the sweep's folder, study.journal. Methods as of a Grid.
+    A trial runs its seeds one after the other. Its value is the mean of their final deterministic
+    evaluations. The pruner compares training returns of the same seed at the same tenth of the
+    steps. The study is a file in the sweep's folder, study.journal. Methods: `processes.Source`.
 
     Sources: Bergstra et al. 2011, "Algorithms for Hyper-Parameter Optimization"; Golovin et al.
     2017, "Google Vizier: A Service for Black-Box Optimization", section 3.2.2.
+
+    Args:
+        folder: the sweep's.
+        space: values or ranges by setting.
+        seeds: runs per trial, count.
+        trials: count.
+        prune: whether trials below the median are stopped.
 
     Raises:
         ImportError: Optuna is not installed.
     """
 
-    def __init__(self, folder, space, seeds, trials, prune):
+    def __init__(self, folder: Path, space: Space, seeds: int, trials: int, prune: bool):
         self._optuna = import_optuna()
         self._folder, self._seeds, self._trials = folder, seeds, trials
         distributions = self._optuna.distributions
-        self._space = {}
+        self._space: dict[str, Any] = {}
         for name, values in space.items():
             if isinstance(values, list):
                 self._space[name] = distributions.CategoricalDistribution(values)
@@ -51,16 +62,16 @@ class Search:
             else pruners.NopPruner(),
             load_if_exists=True,
         )
-        self._open = {}  # Optuna's trials that are not told yet, by number
-        self._runs = []
-        self._waiting = collections.deque()
+        self._open: dict[int | None, Any] = {}  # Optuna's trials that are not told yet, by number
+        self._runs: list[Run] = []
+        self._waiting: collections.deque[Run] = collections.deque()
         for trial in self._study.get_trials():
             if trial.state.is_finished():
                 self._restore(trial)
             else:
                 self._begin(self._optuna.trial.Trial(self._study, trial._trial_id))
 
-    def _restore(self, trial):
+    def _restore(self, trial: Any) -> None:
         """The runs of a trial that ended in an earlier session."""
         for seed in range(self._seeds):
             run = self._run(trial, seed)
@@ -70,11 +81,11 @@ class Search:
                 run.error = "" if pruned else run.last_error()
                 break
 
-    def _begin(self, trial):
+    def _begin(self, trial: Any) -> None:
         self._open[trial.number] = trial
         self._waiting.append(self._run(trial, 0))
 
-    def _run(self, trial, seed):
+    def _run(self, trial: Any, seed: int) -> Run:
         settings = {name: _round(value) for name, value in trial.params.items()}
         name = folder_name(settings, prefix=[f"trial{trial.number:03}"])
         label = f"trial {trial.number} {describe(settings | {'seed': seed})}"
@@ -83,7 +94,7 @@ class Search:
         self._runs.append(run)
         return run
 
-    def next(self):
+    def next(self) -> Run | None:
         """A further seed of a trial, or the first of a new one; None if there is none now."""
         while True:
             if not self._waiting and len(self._study.trials) < self._trials:
@@ -95,7 +106,7 @@ class Search:
                 return run
             self.end(run)  # in an earlier session
 
-    def _ask(self):
+    def _ask(self) -> Any:
         # A sampler per trial, so that a search that was interrupted draws what it would have drawn.
         seed = np.random.SeedSequence(len(self._study.trials)).generate_state(1)[0]
         self._study.sampler = self._optuna.samplers.TPESampler(
@@ -103,15 +114,15 @@ class Search:
         )
         return self._study.ask(self._space)
 
-    def prune(self, run):
+    def prune(self, run: Run) -> bool:
         """Reports what is new in the run's metrics; whether the pruner gives the trial up."""
         total_steps = run.total_steps()
         if total_steps is None:
             return False
         trial = self._open[run.trial]
         reported = self._study.get_trials(deepcopy=False)[run.trial].intermediate_values
-        points = run.metrics("rollout/steps", "rollout/episode_return")
-        points = [(steps, value) for steps, value in points if not math.isnan(value)]
+        rows = run.metrics("rollout/steps", "rollout/episode_return")
+        points = [(steps, value) for steps, value in rows if not math.isnan(value)]
         for look in range(1, LOOKS):
             share, step = look / LOOKS, run.seed * LOOKS + look
             value = next((v for steps, v in points if steps >= share * total_steps), None)
@@ -124,7 +135,7 @@ class Search:
                     return True
         return False
 
-    def end(self, run):
+    def end(self, run: Run) -> None:
         """Goes on with the trial's next seed, or tells Optuna what became of the trial."""
         if run.status == "interrupted":
             return  # the trial remains open for the next session
@@ -145,12 +156,12 @@ class Search:
             states = self._optuna.trial.TrialState
             self._study.tell(trial, state=states.PRUNED if run.status == "pruned" else states.FAIL)
 
-    def runs(self):
+    def runs(self) -> list[Run]:
         """The runs of all trials so far."""
-        return sorted(self._runs, key=lambda run: (run.trial, run.seed))
+        return sorted(self._runs, key=lambda run: (run.trial or 0, run.seed))
 
 
-def import_optuna():
+def import_optuna() -> Any:
     """Optuna with its log off; an error that names the extra if it is not installed."""
     try:
         import optuna
@@ -161,6 +172,6 @@ def import_optuna():
     return optuna
 
 
-def _round(value):
+def _round(value: Any) -> Any:
     """Six significant digits, so that the setting can be typed; the sampler doesn't mind."""
     return float(f"{value:.6g}") if isinstance(value, float) else value

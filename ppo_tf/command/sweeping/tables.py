@@ -1,26 +1,31 @@
 """What a sweep found: a row per run for programs, a row per setting for people."""
 
+from __future__ import annotations
+
 import io
 import math
 import statistics
+from collections.abc import Sequence
+from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from sweeping.settings import text
+from ppo_tf.command.declarations import as_text
+from ppo_tf.command.sweeping.grid import Run
 
 LEGEND = "return: final deterministic evaluation, mean +- standard deviation (n - 1) over seeds"
 
 
-def csv_rows(runs):
+def csv_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """A dict per run; None where a run has no such number."""
     rows = []
     for run in runs:
         mean, std = run.evaluation if run.status == "finished" else (None, None)
         ended = run.status not in ("waiting", "running")
-        row = {} if run.trial is None else {"trial": run.trial}
-        row |= {name: text(value) for name, value in run.settings.items()}
+        row: dict[str, Any] = {} if run.trial is None else {"trial": run.trial}
+        row |= {name: as_text(value) for name, value in run.settings.items()}
         row |= {"seed": run.seed, "status": run.status, "mean_return": mean, "std_return": std}
         row["steps_per_second"] = run.steps_per_second if ended else None
         row["seconds"] = run.seconds if ended else None
@@ -29,36 +34,36 @@ def csv_rows(runs):
     return rows
 
 
-def ranked(runs):
+def ranked(runs: Sequence[Run]) -> list[list[Run]]:
     """The runs as a list per setting; first those that finished all seeds, by their mean return."""
-    by_setting = {}
+    by_setting: dict[str, list[Run]] = {}
     for run in runs:
         by_setting.setdefault(run.group, []).append(run)
 
-    def rank(group):
+    def rank(group: Sequence[Run]) -> tuple[bool, float]:
         returns = returns_of(group)
         return len(returns) < len(group), -statistics.fmean(returns) if returns else math.inf
 
     return sorted(by_setting.values(), key=rank)
 
 
-def returns_of(group):
+def returns_of(group: Sequence[Run]) -> list[float]:
     """Mean return of every run that finished."""
     return [run.evaluation[0] for run in group if run.status == "finished"]
 
 
-def best_settings(runs):
+def best_settings(runs: Sequence[Run]) -> dict[str, Any] | None:
     """The setting with the best mean return; None if it is the only one or lacks a seed."""
     best, *others = ranked(runs)
     complete = all(run.status == "finished" for run in best)
     return best[0].settings if others and complete else None
 
 
-def summary(runs, seeds):
+def summary(runs: Sequence[Run], seeds: int) -> str:
     """A Markdown table of the settings, best first, and a line per failure.
 
     Args:
-        runs: of the sweep.
+        runs: all of the sweep.
         seeds: per setting, count.
     """
     groups = ranked(runs)
@@ -73,23 +78,24 @@ def summary(runs, seeds):
         table.add_column(name, justify="right")
     for group, row in zip(groups, rows, strict=True):
         names = [str(group[0].trial)] if trials else []
-        names += map(text, group[0].settings.values())
+        names += map(as_text, group[0].settings.values())
         table.add_row(*names, *(row[name] for name in columns))
-    console = Console(file=io.StringIO(), width=1000, markup=False, emoji=False, highlight=False)
+    written = io.StringIO()
+    console = Console(file=written, width=1000, markup=False, emoji=False, highlight=False)
     console.print(table)
-    paragraphs = [console.file.getvalue().strip(), LEGEND]
+    paragraphs = [written.getvalue().strip(), LEGEND]
     if failed := [f"- {r.folder.name}: {r.error}" for r in runs if r.status == "failed"]:
         paragraphs.append("\n".join(["Failed:", "", *failed]))
     return "\n\n".join(paragraphs)
 
 
-def digits_of(value):
-    """After the point: returns of a few units need more than those of hundreds."""
+def digits_of(value: float) -> int:
+    """Digits after the point: returns of a few units need more than those of hundreds."""
     return 1 if abs(value) >= 10 else 3
 
 
-def _cells(group, seeds, digits):
-    """What a setting's row says, by column; empty where there is no such number."""
+def _cells(group: Sequence[Run], seeds: int, digits: int) -> dict[str, str]:
+    """A setting's row by column; empty where there is no such number."""
     returns, error = returns_of(group), ""
     mean = f"{statistics.fmean(returns):.{digits}f}" if returns else ""
     if len(returns) > 1:
@@ -100,7 +106,10 @@ def _cells(group, seeds, digits):
     ends = [run.status for run in group if run.status in ("failed", "pruned", "interrupted")]
     if ends:
         count += f" ({', '.join(sorted(set(ends)))})"
-    speeds = [run.steps_per_second for run in group if run.status == "finished"]
-    speeds = [speed for speed in speeds if speed is not None]
+    speeds = [
+        run.steps_per_second
+        for run in group
+        if run.status == "finished" and run.steps_per_second is not None
+    ]
     speed = f"{statistics.fmean(speeds):,.0f}" if speeds else ""
     return {"return": mean, "standard error": error, "seeds": count, "steps/s": speed}

@@ -1,0 +1,145 @@
+"""A saved policy acts again: the folder that `export_policy` wrote, run in an environment."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import tensorflow as tf
+
+from ppo_tf import spaces
+from ppo_tf.artefacts.saved_model import MARKER, METADATA, argument_name, result_name
+
+
+class ExportedPolicy:
+    """A saved policy as `evaluate` and `record_video` take one: a function from (observations,
+    seed, starts) to actions.
+
+    The SavedModel computes everything. This class names its arguments by the environment's
+    spaces and carries the state of a memory, which is zero where an episode starts.
+
+    Args:
+        policy: folder that `export_policy` wrote.
+        envs: the environments to act in, any number of them; only their spaces are used.
+        deterministic: whether actions are the policy's mode or drawn from it.
+
+    Attributes:
+        metadata: JSON values by name that were exported with the policy; "env" is the id of the
+            environment on which the training command trained it.
+
+    Raises:
+        ValueError: the folder holds no policy that can be loaded, or one that observes or does
+            something else than the environment has.
+    """
+
+    def __init__(
+        self,
+        policy: str | os.PathLike,
+        envs: gymnasium.vector.VectorEnv,
+        *,
+        deterministic: bool = True,
+    ):
+        self.metadata = read_metadata(policy)
+        self._model = _load(policy)  # owns the variables that its signatures read
+        signatures = self._model.signatures
+        self._signature = signatures["serving_default" if deterministic else "sample"]
+        self._arguments = self._signature.structured_input_signature[1]
+        self._initial_state = signatures.get("initial_state")
+        self._state: dict[str, tf.Tensor] = {}
+        self._observation_space = envs.single_observation_space
+        self._action_space = envs.single_action_space
+        self._check_spaces(f"Received: policy={policy}, envs={envs}")
+
+    def __call__(self, observations: Any, seed: np.ndarray, starts: np.ndarray) -> Any:
+        """Acts once in every environment.
+
+        Args:
+            observations: [B, ...], nested as the vector environment gives them.
+            seed: int32 [2], for actions that are drawn.
+            starts: bool [B], where an episode starts; everywhere in the first call.
+
+        Returns:
+            Actions [B, ...], nested as the vector environment takes them.
+        """
+        flat = _by_path(spaces.flatten(self._observation_space, observations))
+        given = {argument_name(path): leaf for path, leaf in flat.items()} | {"seed": seed}
+        if self._initial_state is not None and starts.all():
+            self._state = self._initial_state(batch_size=tf.constant(len(starts)))
+        for name, state in self._state.items():
+            given[name] = tf.where(starts[:, None], tf.zeros_like(state), state)
+        results = self._signature(
+            **{name: tf.cast(given[name], spec.dtype) for name, spec in self._arguments.items()}
+        )
+        self._state = {name: results[name] for name in self._state}
+        leaves = _by_path(spaces.leaves(self._action_space))
+        actions = {path: results[result_name(path)].numpy() for path in leaves}
+        composite = spaces.is_composite(self._action_space)
+        return spaces.unflatten(self._action_space, actions if composite else actions[""])
+
+    def _check_spaces(self, received: str) -> None:
+        """Raises ValueError unless the policy's arguments and results have the spaces' shapes."""
+        observed = _by_path(spaces.leaves(self._observation_space))
+        done = _by_path(spaces.leaves(self._action_space))
+        there = {argument_name(path): leaf.shape for path, leaf in observed.items()}
+        states = set(self._initial_state.structured_outputs) if self._initial_state else set()
+        for name in self._arguments.keys() - states - {"seed"}:
+            shape = tuple(self._arguments[name].shape[1:])
+            if there.get(name) != shape:
+                raise ValueError(
+                    f"The policy takes {name} of shape {shape}, the environment has "
+                    f"{there.get(name, 'none')}. {received}"
+                )
+        wanted = {result_name(path): leaf.shape for path, leaf in done.items()}
+        results = self._signature.structured_outputs
+        made = {name: tuple(results[name].shape[1:]) for name in results.keys() - states}
+        if made != wanted:
+            raise ValueError(
+                f"The policy makes actions of shapes {made}, the environment takes {wanted}. "
+                f"{received}"
+            )
+
+
+def read_metadata(policy: str | os.PathLike) -> dict[str, Any]:
+    """What was exported with a policy as its metadata, JSON values by name.
+
+    Args:
+        policy: folder that `export_policy` wrote.
+
+    Raises:
+        ValueError: it is no such folder.
+    """
+    if not (Path(policy) / MARKER).is_file():
+        raise ValueError(
+            f"policy must be a folder that export_policy wrote. Received: policy={policy}"
+        )
+    try:
+        metadata: dict[str, Any] = json.loads((Path(policy) / METADATA).read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"policy has no readable {METADATA}: {error}. Received: policy={policy}"
+        ) from error
+    return metadata
+
+
+def _load(policy: str | os.PathLike) -> Any:
+    """The SavedModel; TensorFlow has an error of its own for each kind of damage."""
+    try:
+        model = tf.saved_model.load(str(policy))
+    except (OSError, ValueError, LookupError, tf.errors.OpError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"policy cannot be loaded: {reason} Received: policy={policy}") from error
+    if lacking := {"serving_default", "sample"} - model.signatures.keys():
+        raise ValueError(
+            f"policy has no signature {' and '.join(sorted(lacking))}, so export_policy did not "
+            f"write it. Received: policy={policy}"
+        )
+    return model
+
+
+def _by_path(leaves: Any) -> dict[str, Any]:
+    """Leaves by path; the only leaf of a plain space has the path ""."""
+    return leaves if isinstance(leaves, dict) else {"": leaves}

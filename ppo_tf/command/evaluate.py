@@ -1,0 +1,87 @@
+"""Runs an exported policy in its environment.
+
+ppo-tf evaluate --policy=runs/NAME/policy --render
+ppo-tf evaluate --policy=runs/NAME/policy --video=episode.mp4
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags
+
+from ppo_tf.command import parsing
+from ppo_tf.types import NonFiniteError
+
+FLAGS = flags.FlagValues()
+POLICY = flags.DEFINE_string(
+    "policy", None, "Folder of the exported policy. Required.", flag_values=FLAGS
+)
+ENV = flags.DEFINE_string(
+    "env",
+    None,
+    "Gymnasium id of the environment (default: the one the policy was trained on).",
+    flag_values=FLAGS,
+)
+EPISODES = flags.DEFINE_integer("episodes", 10, "Episodes to run, count.", flag_values=FLAGS)
+SAMPLED = flags.DEFINE_boolean(
+    "sampled", False, "Whether actions are drawn instead of the mode.", flag_values=FLAGS
+)
+RENDER = flags.DEFINE_boolean(
+    "render", False, "Whether a window shows the environment.", flag_values=FLAGS
+)
+VIDEO = flags.DEFINE_string(
+    "video",
+    None,
+    "New file, .mp4 or .gif, that shows the first episodes (default: none).",
+    flag_values=FLAGS,
+)
+VIDEO_EPISODES = flags.DEFINE_integer(
+    "video_episodes",
+    1,
+    "Episodes in the video, count, each of at most 2,000 steps.",
+    flag_values=FLAGS,
+)
+SEED = flags.DEFINE_integer(
+    "seed", 0, "Seed of the episodes and of drawn actions.", flag_values=FLAGS
+)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command; returns its exit code."""
+    errors = (*parsing.ERRORS, RuntimeError, NonFiniteError)
+    return parsing.run(evaluate, FLAGS, argv, description=__doc__, errors=errors)
+
+
+def evaluate(words: Sequence[str]) -> int:
+    """Runs the episodes, the first ones again for a video, and prints their returns."""
+    if POLICY.value is None:
+        raise ValueError("--policy is required, for instance --policy=runs/NAME/policy.")
+    # TensorFlow takes seconds to import. Help and bad flags do not wait for it.
+    from ppo_tf.artefacts.exported import ExportedPolicy, read_metadata
+    from ppo_tf.environments.backends import make_envs
+    from ppo_tf.evaluating import evaluation, video
+
+    if VIDEO.value is not None:
+        video.check_video_path(VIDEO.value)
+    env_id = ENV.value or read_metadata(POLICY.value).get("env")
+    if env_id is None:
+        raise ValueError(
+            "--env is required: the policy was exported without the id of its environment. "
+            f"Received: --policy={POLICY.value}"
+        )
+    envs = make_envs(env_id)
+    envs.close()
+    policy = ExportedPolicy(POLICY.value, envs, deterministic=not SAMPLED.value)
+    window: dict[str, Any] = {"num_envs": 1, "render_mode": "human"} if RENDER.value else {}
+    result = evaluation.evaluate(policy, env_id, episodes=EPISODES.value, seed=SEED.value, **window)
+    lines = [f"return {result.mean:.1f} +- {result.std:.1f} over {EPISODES.value} episodes"]
+    if VIDEO.value is not None:
+        shown = video.record_video(
+            policy, env_id, VIDEO.value, episodes=VIDEO_EPISODES.value, seed=SEED.value
+        )
+        returns = ", ".join(f"{r:.1f}" for r in shown.returns)
+        lines.append(f"video: {VIDEO.value}, {sum(shown.lengths):,} steps, return {returns}")
+    print("\n".join(lines))
+    return 0

@@ -1,0 +1,93 @@
+"""Draws learning curves: a line per run; of several seeds their mean and its 95% bootstrap band.
+
+    ppo-tf plot runs/NAME
+    ppo-tf plot runs --out=curves.svg
+
+A run is a log folder, with config.json and metrics.csv. Runs of the same settings but the seed are
+one curve, the legend says in what settings curves differ, and each environment has a panel.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from ppo_tf.command import parsing
+from ppo_tf.command.plotting.curves import Run, drawable, find, grouped, read, smoothed
+from ppo_tf.command.plotting.figure import draw
+from ppo_tf.support.extras import needs
+
+FLAGS = flags.FlagValues()
+OUT = flags.DEFINE_list(
+    "out",
+    ["curve.png", "curve.svg"],
+    "Files to write, comma-separated, each .png, .svg or .pdf.",
+    flag_values=FLAGS,
+)
+METRIC = flags.DEFINE_string(
+    "metric", "rollout/episode_return", "Column of metrics.csv.", flag_values=FLAGS
+)
+SMOOTH = flags.DEFINE_integer(
+    "smooth",
+    None,
+    "Moving average over so many environment steps back (default: none).",
+    flag_values=FLAGS,
+)
+GROUP_BY = flags.DEFINE_list(
+    "group_by",
+    None,
+    "Settings, comma-separated, that runs of one curve share; seed: each run is a curve "
+    "(default: all settings but the seed).",
+    flag_values=FLAGS,
+)
+
+SUFFIXES = (".png", ".svg", ".pdf")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command; returns its exit code."""
+    words = "folders of runs, folders that hold some, or globs of such"
+    return parsing.run(plot, FLAGS, argv, description=__doc__, words=words)
+
+
+def plot(patterns: Sequence[str]) -> int:
+    """Reads the runs, writes the pictures and prints their names."""
+    for package in ("matplotlib", "scipy"):
+        if importlib.util.find_spec(package) is None:
+            raise ImportError(needs("ppo-tf plot", "plot"))
+    if not patterns:
+        raise ValueError("Name a run or a folder of runs, for instance runs/NAME or runs.")
+    if SMOOTH.value is not None and SMOOTH.value < 1:
+        raise ValueError(f"smooth must be at least 1. Received: smooth={SMOOTH.value}")
+    for out in OUT.value:
+        if Path(out).suffix not in SUFFIXES:
+            raise ValueError(f"--out must end in {', '.join(SUFFIXES)}. Received: {out}")
+    runs, lines = drawable([read(folder, METRIC.value) for folder in find(patterns)], METRIC.value)
+    if SMOOTH.value is not None:
+        runs = [smoothed(run, SMOOTH.value) for run in runs]
+    names = shared_settings(runs)
+    figure = draw(grouped(runs, names), names, METRIC.value)
+    for out in OUT.value:
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(out, dpi=150)
+        lines.append(f"wrote {out}")
+    print("\n".join(lines))
+    return 0
+
+
+def shared_settings(runs: Sequence[Run]) -> list[str]:
+    """Names of the settings that the runs of one curve share.
+
+    Raises:
+        ValueError: --group_by names something else.
+    """
+    known = list(dict.fromkeys(name for run in runs for name in run.settings))
+    names: list[str] | None = GROUP_BY.value
+    if names is None:
+        return [name for name in known if name != "seed"]
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"--group_by must be of {', '.join(known)}. Received: {unknown[0]}")
+    return names

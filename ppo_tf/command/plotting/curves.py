@@ -1,0 +1,154 @@
+"""From folders to runs, and from runs to curves: the mean over seeds and its 95% bootstrap band."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+STEPS = "rollout/steps"
+RESAMPLES = 2_000  # of the bootstrap
+
+
+class Run(NamedTuple):
+    """A run's curve and what it came from."""
+
+    folder: Path
+    env: str
+    settings: dict[str, Any]  # {name: value}, the seed among them
+    steps: np.ndarray  # float [N], increasing environment steps
+    values: np.ndarray  # float [N], of the metric
+    columns: list[str]  # of metrics.csv
+
+
+Groups = dict[str, dict[tuple[str, ...], list[Run]]]  # of runs, by environment and settings
+Band = np.ndarray | None  # one edge of it, float [N]; None for a single run
+
+
+def find(patterns: Iterable[str]) -> list[Path]:
+    """The folders of runs: those named, those below folders and those that globs match."""
+    found: dict[Path, Path] = {}
+    for pattern in patterns:
+        matches = [Path(match) for match in sorted(glob.glob(pattern))] or [Path(pattern)]
+        if not any(match.exists() for match in matches):
+            raise ValueError(f"No such folder. Received: {pattern}")
+        runs = [file.parent for match in matches for file in sorted(match.rglob("metrics.csv"))]
+        if not runs:
+            raise ValueError(f"No run, a folder with metrics.csv, is there. Received: {pattern}")
+        found |= {folder.resolve(): folder for folder in runs}
+    return list(found.values())
+
+
+def read(folder: Path, metric: str) -> Run:
+    """The run in a folder. Rows without a value are left out, so it may have none."""
+    config = json.loads((folder / "config.json").read_text())
+    if lacking := {"env", "seed", "settings"} - config.keys():
+        raise ValueError(f"{folder}/config.json has no {', '.join(sorted(lacking))}.")
+    with open(folder / "metrics.csv", newline="") as file:
+        reader = csv.DictReader(file)
+        columns = list(reader.fieldnames or [])
+        found = {row[STEPS]: row[metric] for row in reader if row.get(metric) and row.get(STEPS)}
+    points = sorted((float(step), float(value)) for step, value in found.items())
+    finite = [point for point in points if math.isfinite(point[1])]
+    steps, values = np.array(finite).reshape(-1, 2).T
+    settings = {name: setting["value"] for name, setting in config["settings"].items()}
+    settings["seed"] = config["seed"]
+    return Run(folder, config["env"], settings, steps, values, columns)
+
+
+def drawable(runs: Sequence[Run], metric: str) -> tuple[list[Run], list[str]]:
+    """The runs to draw, and a line about each of the others."""
+    columns = dict.fromkeys(column for run in runs for column in run.columns)
+    if columns and metric not in columns:
+        raise ValueError(f"--metric must be one of {', '.join(columns)}. Received: {metric}")
+    kept: dict[str, Run] = {}
+    notes = []
+    for run in runs:
+        key = json.dumps([run.env, run.settings], sort_keys=True)
+        other = kept.get(key)
+        if not len(run.steps):
+            notes.append(f"left out, it has no {metric}: {run.folder}")
+        elif other is None:
+            kept[key] = run
+        else:  # the same numbers twice would make the band too narrow
+            shorter, kept[key] = sorted([run, other], key=lambda run: run.steps[-1])
+            notes.append(
+                f"left out, {kept[key].folder} has its seed and settings: {shorter.folder}"
+            )
+    if not kept:
+        raise ValueError(f"Nothing to draw, no run has values. Received: metric={metric}")
+    return list(kept.values()), notes
+
+
+def smoothed(run: Run, window: int) -> Run:
+    """The run with each value the mean of those at the last `window` steps."""
+    first = np.searchsorted(run.steps, run.steps - window, side="right")
+    sums = np.concatenate([[0.0], np.cumsum(run.values)])
+    last = np.arange(1, len(run.steps) + 1)
+    return run._replace(values=(sums[last] - sums[first]) / (last - first))
+
+
+def grouped(runs: Iterable[Run], names: Sequence[str]) -> Groups:
+    """The runs by environment and by their values of the settings `names`, in the given order."""
+    groups: Groups = defaultdict(lambda: defaultdict(list))
+    for run in runs:
+        groups[run.env][tuple(shown(run.settings.get(name)) for name in names)].append(run)
+    return groups
+
+
+def labels(groups: Groups, names: Sequence[str]) -> dict[tuple[str, ...], str]:
+    """A label for each curve: the settings in which the curves of an environment differ."""
+    differ = [
+        i
+        for i, _ in enumerate(names)
+        if any(len({key[i] for key in curves}) > 1 for curves in groups.values())
+    ]
+    keys = [key for curves in groups.values() for key in curves]
+    return {key: ", ".join(f"{names[i]}={key[i]}" for i in differ) for key in keys}
+
+
+def shown(value: Any) -> str:
+    """A setting's value as its flag takes it."""
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return "none" if value is None else str(value)
+
+
+def curve(runs: Sequence[Run]) -> tuple[np.ndarray, np.ndarray, Band, Band]:
+    """(steps, mean, low, high), each float [N], of the runs of one curve.
+
+    The runs are interpolated to the steps that any of them has, as far as all of them have values.
+    """
+    low, high = max(run.steps[0] for run in runs), min(run.steps[-1] for run in runs)
+    grid = np.unique(np.concatenate([run.steps for run in runs]))
+    grid = grid[(low <= grid) & (grid <= high)]
+    if not len(grid):
+        folders = ", ".join(str(run.folder) for run in runs)
+        raise ValueError(f"Runs of one curve have no steps in common. Received: {folders}")
+    values = np.stack([np.interp(grid, run.steps, run.values) for run in runs])
+    return grid, values.mean(0), *(band(values) if len(runs) > 1 else (None, None))
+
+
+def band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(low, high), float [N]: the 95% percentile bootstrap interval of the mean of values
+    [runs, N]."""
+    from scipy.stats import bootstrap
+
+    interval = bootstrap(
+        (values,),
+        np.mean,
+        axis=0,
+        confidence_level=0.95,
+        n_resamples=RESAMPLES,
+        batch=100,  # bounds the memory
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return interval.low, interval.high

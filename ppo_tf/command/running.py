@@ -1,0 +1,231 @@
+"""A run of the training command: what is made before it, training, evaluation, export."""
+
+from __future__ import annotations
+
+import re
+import sys
+import textwrap
+from typing import Any
+
+import keras
+
+from ppo_tf._version import __version__
+from ppo_tf.artefacts.saved_model import export_policy
+from ppo_tf.callbacks.health import HealthAdvice
+from ppo_tf.callbacks.logs import MetricsCSV, MetricsJSONL
+from ppo_tf.callbacks.periodic_evaluation import PeriodicEvaluation
+from ppo_tf.callbacks.progress import Progress
+from ppo_tf.callbacks.tensorboard import TensorBoardScalars
+from ppo_tf.callbacks.trackers import MLflowLogger, WandbLogger
+from ppo_tf.callbacks.video_recorder import VideoRecorder
+from ppo_tf.collecting.collector import VectorCollector
+from ppo_tf.command import parsing, runs
+from ppo_tf.command.components import learner_from_settings
+from ppo_tf.command.report import dry_run_report
+from ppo_tf.environments.backends import choose_backend, make_envs
+from ppo_tf.evaluating.evaluation import evaluate
+from ppo_tf.training.checkpoints import Checkpoints
+from ppo_tf.training.loop import fit
+from ppo_tf.types import NonFiniteError
+
+
+class Run:
+    """What is made before training starts; nothing is written until all of it stands.
+
+    Args:
+        plan: what to run, and where.
+
+    Raises:
+        ValueError: settings that do not go together.
+        ImportError: a package that the environment or a setting needs is not installed.
+    """
+
+    def __init__(self, plan: runs.Plan):
+        self.env_id, self.settings = plan.env_id, plan.settings
+        self.logdir, self.export_dir = plan.logdir, plan.export_dir
+        self.policy_path, self.resumed = plan.policy_path, plan.resumed
+        s = self.values = {name: setting.value for name, setting in self.settings.items()}
+        backend, reason = s["backend"], "as asked"
+        if backend == "auto":
+            backend, reason = choose_backend(self.env_id, s["num_envs"])
+        self.envs = make_envs(
+            self.env_id, s["num_envs"], seed=s["seed"], backend=backend, training=True
+        )
+        self.learner = learner_from_settings(self.envs, s)
+        self.policy, self.critic = self.learner.policy, self.learner.critic
+        self.learner.check_batch(s["horizon"], s["num_envs"])
+        self.collector = VectorCollector(
+            self.envs, self.policy, s["horizon"], seed=s["seed"], acting=s["acting"]
+        )
+        self.engines = {
+            "environments": f"{backend} ({reason})",
+            "acting": self.collector.acting.description,
+        }
+        if self.resumed and self.resumed["engines"] != self.engines:
+            raise ValueError(
+                f"{self.logdir} went on with {self.resumed['engines']}. Received: {self.engines}"
+            )
+        self.checkpoints = Checkpoints(
+            self.logdir / "checkpoints",
+            every=s["checkpoint_every"],
+            monitor="eval/mean_return" if s["eval_every"] else "rollout/episode_return",
+            warn=warn,
+        )
+        self.callbacks = make_callbacks(self)
+        if self.resumed:
+            self.lock = runs.lock_folder(self.logdir, "resume")
+
+    def open_folder(self) -> None:
+        """Makes the log folder with config.json in it."""
+        if not self.resumed:
+            self.logdir.mkdir(parents=True, exist_ok=True)
+            self.lock = runs.lock_folder(self.logdir)
+        (self.logdir / runs.RESULT).unlink(missing_ok=True)
+        if not any(self.checkpoints.folder.glob("*.checkpoint")):  # killed before the first one
+            for events in self.logdir.glob("events.out.tfevents.*"):
+                events.unlink()
+        self.write(
+            runs.CONFIG,
+            runs.make_config(self.env_id, self.settings, self.engines, export_dir=self.export_dir),
+        )
+
+    def write(self, name: str, value: Any) -> None:
+        """Writes a JSON file into the log folder."""
+        runs.write_json(self.logdir / name, value)
+
+
+def make_callbacks(run: Run) -> list[keras.callbacks.Callback]:
+    """What watches the training, in the order in which it sees the logs."""
+    s, logdir = run.values, run.logdir
+    found = [keras.callbacks.LambdaCallback(on_train_begin=lambda logs: run.open_folder())]
+    if s["eval_every"]:
+        found.append(
+            PeriodicEvaluation(
+                run.env_id,
+                s["eval_every"],
+                seed=s["seed"] + 1,  # not the episodes by which the run is judged at its end
+                best_path=logdir / "best_policy",
+                critic=run.critic,
+            )
+        )
+    found.append(MetricsCSV(logdir / "metrics.csv"))
+    found.append(MetricsJSONL(logdir / "metrics.jsonl"))
+    found.append(TensorBoardScalars(logdir, {"env": run.env_id, **s}))
+    if s["wandb_project"]:
+        found.append(WandbLogger(s["wandb_project"], logdir.name, s, directory=logdir))
+    if s["mlflow_experiment"]:
+        found.append(MLflowLogger(s["mlflow_experiment"], logdir.name, s))
+    if s["video_every"]:
+        videos = logdir / "videos"
+        found.append(VideoRecorder(videos, run.env_id, every=s["video_every"], seed=s["seed"]))
+    expected_kl = s["early_stopping_kl"] or (s["kl_target"] if s["loss"] == "kl_penalty" else None)
+    found.append(HealthAdvice(expected_kl, say=say_with_flags))
+    found.append(Progress())
+    return found
+
+
+def warn(text: str) -> None:
+    """Prints one line of warning."""
+    print(f"warning: {text}", file=sys.stderr)
+
+
+def say_with_flags(line: str) -> None:
+    """Prints a line of advice, the settings that it names as flags."""
+    print(re.sub(r"`([^`]+)`", r"--\1", line), file=sys.stderr)
+
+
+def show(run: Run) -> None:
+    """Prints the resolved settings, grouped by where they came from, and the engines chosen."""
+    print(f"{run.env_id}, ppo_tf {__version__}")
+    for source in ("flag", "config", "preset", "default"):
+        items = [f"{name}={s.value}" for name, s in run.settings.items() if s.source == source]
+        if items:
+            text = " ".join(item.replace(" ", "") for item in items)
+            indent = " " * 9
+            print(textwrap.fill(f"{source + ':':9}{text}", 100, subsequent_indent=indent))
+    for name, engine in run.engines.items():
+        print(f"{name}: {engine}")
+    if run.resumed:
+        print(f"going on with {run.logdir}")
+        if changes := runs.changed_versions(run.resumed):
+            warn(f"results may differ in the last digits: {', '.join(changes)}")
+
+
+def dry_run(plan: runs.Plan) -> int:
+    """Shows what would run, and its memory; returns the exit code."""
+    run = Run(plan)
+    show(run)
+    print(dry_run_report(run.learner, run.envs, run.values["horizon"]))
+    run.envs.close()
+    return 0
+
+
+def perform(plan: runs.Plan) -> int:
+    """Trains, exports and evaluates; returns the exit code.
+
+    Raises:
+        ValueError, ImportError, OSError, NonFiniteError: the run can't begin.
+    """
+    run = Run(plan)
+    try:
+        code = train(run)
+        finish(run, evaluated=code == 0)
+    except (ValueError, ImportError, OSError, NonFiniteError) as error:
+        parsing.fail(error)
+        return 1
+    return code
+
+
+def train(run: Run) -> int:
+    """Trains; returns the exit code: 0, 1 after a number that is not finite, 130 after Ctrl-C."""
+    show(run)
+    try:
+        fit(
+            run.learner,
+            run.collector,
+            total_steps=run.values["total_steps"],
+            callbacks=run.callbacks,
+            checkpoints=run.checkpoints,
+        )
+    except KeyboardInterrupt:
+        print(f"interrupted; to go on: --resume={run.logdir}", file=sys.stderr)
+        return 130
+    except NonFiniteError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    finally:
+        run.envs.close()
+    return 0
+
+
+def finish(run: Run, evaluated: bool) -> None:
+    """Exports the policy and, where asked to, evaluates it."""
+    export_policy(
+        run.policy,
+        run.policy_path,
+        critic=run.critic,
+        metadata={"env": run.env_id},
+        replace=run.resumed is not None,
+    )
+    if evaluated:
+        write_evaluation(run)
+    print(f"policy: {run.policy_path}")
+
+
+def write_evaluation(run: Run) -> None:
+    """Evaluates the policy in both modes, writes evaluation.json and prints the results."""
+    s, results = run.values, {}
+    for mode in ("deterministic", "sampled"):
+        results[mode] = evaluate(
+            run.policy,
+            run.env_id,
+            episodes=s["eval_episodes"],
+            seed=s["seed"],
+            deterministic=mode == "deterministic",
+        )
+    run.write(runs.RESULT, {mode: result.summary() for mode, result in results.items()})
+    for mode, result in results.items():
+        print(
+            f"{mode + ' evaluation:':26}return {result.mean:.1f} +- {result.std:.1f} "
+            f"over {len(result.returns)} episodes"
+        )

@@ -1,0 +1,235 @@
+r"""Trains many times in parallel processes: seeds, a grid of settings, or a search with Optuna.
+
+    ppo-tf sweep --env=Pendulum-v1 --seeds=5
+    ppo-tf sweep --env=CartPole-v1 --seeds=3 --grid="estimator=gae,n_step"
+    ppo-tf sweep --env=Pendulum-v1 --seeds=2 --trials=30 \
+        --search="learning_rate=1e-5..1e-2 log" --search="loss=clip,kl_penalty" \
+        -- --total_steps=50000
+
+What follows -- goes to the training command as it stands. The sweep's folder holds sweep.json (what
+was asked), per run a log folder and a .txt file of its output, results.csv (a row per run),
+results.md (a row per setting, best first) and best.json. Interrupted, `--sweepdir=FOLDER` goes on:
+finished runs are not run again.
+
+Every run computes with its share of the cores. The results of a seed do not depend on that with
+the default networks; those of convolutions do, by rounding.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import filelock
+from absl import flags
+
+from ppo_tf.command import parsing
+from ppo_tf.command.runs import lock_folder, write_json
+from ppo_tf.command.sweeping.grid import Grid, Run
+from ppo_tf.command.sweeping.processes import Source, caught_signals, cores, run_all
+from ppo_tf.command.sweeping.request import Request, check_folder, complete, training_flags
+from ppo_tf.command.sweeping.search import Search, import_optuna
+from ppo_tf.command.sweeping.space import parse
+from ppo_tf.command.sweeping.tables import best_settings, csv_rows, digits_of, summary
+
+FLAGS = flags.FlagValues()
+ENV = flags.DEFINE_string(
+    "env",
+    None,
+    "Gymnasium id of the environment. Required for a new sweep.",
+    flag_values=FLAGS,
+)
+SEEDS = flags.DEFINE_integer(
+    "seeds", None, "Seeds per setting: 0 to SEEDS - 1 (default: 1).", flag_values=FLAGS
+)
+GRID = flags.DEFINE_multi_string(
+    "grid",
+    [],
+    'Values to try, as "estimator=gae,n_step"; again for a further setting.',
+    flag_values=FLAGS,
+)
+SEARCH = flags.DEFINE_multi_string(
+    "search",
+    [],
+    'Values or a range for Optuna, as "loss=clip,kl_penalty", "epochs=1..20" or '
+    '"learning_rate=1e-5..1e-2 log"; again for a further setting.',
+    flag_values=FLAGS,
+)
+TRIALS = flags.DEFINE_integer(
+    "trials", None, "Settings that a search tries, count (default: 20).", flag_values=FLAGS
+)
+PRUNE = flags.DEFINE_boolean(
+    "prune",
+    None,
+    "Whether a search stops trials below the median (default: true).",
+    flag_values=FLAGS,
+)
+JOBS = flags.DEFINE_integer(
+    "jobs",
+    None,
+    "Runs side by side, about 1 GB of memory each (default: cores available).",
+    flag_values=FLAGS,
+)
+SWEEPDIR = flags.DEFINE_string(
+    "sweepdir",
+    None,
+    "Folder of the sweep, new or to go on with (default: sweeps/ENV-TIME).",
+    flag_values=FLAGS,
+)
+SCRIPT = flags.DEFINE_string(
+    "script",
+    None,
+    "Training script of yours, with the flags of `ppo-tf train` (default: that command).",
+    flag_values=FLAGS,
+)
+
+
+class Sweep(NamedTuple):
+    """A sweep that is ready to run.
+
+    Attributes:
+        folder: where everything is written.
+        asked: what to do.
+        source: the runs.
+        jobs: runs side by side, count.
+        goes_on: whether it was begun before.
+        lock: makes this process the only one that writes in the folder.
+    """
+
+    folder: Path
+    asked: Request
+    source: Source
+    jobs: int
+    goes_on: bool
+    lock: filelock.BaseFileLock
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command.
+
+    Args:
+        argv: words after the command's name; those after -- are for the training command.
+
+    Returns:
+        The exit code: 0, 1 if a run failed or a result could not be written, 2 where nothing was
+        begun, 130 after Ctrl-C.
+    """
+    end = list(argv).index("--") if "--" in argv else len(argv)
+    train_flags = list(argv[end + 1 :])
+    with caught_signals() as signals:
+        return parsing.run(
+            lambda words: sweep(train_flags, signals), FLAGS, argv[:end], description=__doc__
+        )
+
+
+def sweep(train_flags: list[str], signals: Sequence[int]) -> int:
+    """Prepares the sweep, runs it and prints what it found; returns the exit code."""
+    prepared = prepare(train_flags)
+    try:
+        with prepared.lock:
+            perform(prepared, signals)
+        runs = prepared.source.runs()
+        if runs:
+            results = write_results(prepared.folder, prepared.asked, runs)
+            print(f"\n{results}\n\nresults: {prepared.folder / 'results.csv'}")
+    except OSError as error:
+        parsing.fail(error)
+        return 1
+    if signals:
+        command = shlex.join(["ppo-tf", "sweep", f"--sweepdir={prepared.folder}"])
+        print(f"interrupted; to go on: {command}", file=sys.stderr)
+        return 130
+    return int(any(run.status == "failed" for run in runs))
+
+
+def prepare(train_flags: list[str]) -> Sweep:
+    """The sweep that the flags ask for, its folder made and locked.
+
+    Raises:
+        ValueError: bad input, or another process is running the sweep.
+        ImportError: a search without Optuna.
+        OSError: the folder can't be made.
+    """
+    jobs = cores() if JOBS.value is None else JOBS.value
+    if jobs < 1:
+        raise ValueError(f"jobs must be at least 1. Received: jobs={jobs}")
+    new = f"{(ENV.value or '').replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = Path(SWEEPDIR.value or Path("sweeps") / new)
+    file = folder / "sweep.json"
+    before = json.loads(file.read_text()) if file.exists() else {}
+    given = {
+        "env": ENV.value,
+        "seeds": SEEDS.value,
+        "grid": parse("grid", GRID.value),
+        "search": parse("search", SEARCH.value),
+        "trials": TRIALS.value,
+        "prune": PRUNE.value,
+        "script": SCRIPT.value,
+        "train_flags": train_flags,
+    }
+    asked = complete(given, before)
+    check_folder(folder, before, asked)
+    if "search" in asked:
+        import_optuna()
+    else:
+        source: Source = Grid(folder, asked.get("grid", {}), asked["seeds"])
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = lock_folder(folder, "sweepdir")
+    write_json(file, asked)
+    if "search" in asked:
+        options = {name: asked[name] for name in ("seeds", "trials", "prune")}
+        source = Search(folder, asked["search"], **options)
+    jobs = min(jobs, asked["trials"] if "search" in asked else len(source.runs()))
+    return Sweep(folder, asked, source, jobs, bool(before), lock)
+
+
+def perform(prepared: Sweep, signals: Sequence[int]) -> None:
+    """Makes the runs that are not finished yet, and writes the results after each."""
+    folder, asked, source, jobs = prepared[:4]
+    threads = max(1, cores() // jobs)
+    what = f"trials: {asked['trials']}" if "search" in asked else f"runs: {len(source.runs())}"
+    print(f"{folder}: {what}, at a time: {jobs}, threads each: {threads}", flush=True)
+    if prepared.goes_on:
+        finished = sum(run.status == "finished" for run in source.runs())
+        print(f"runs finished before: {finished}", flush=True)
+
+    def on_end(run: Run) -> None:
+        write_results(folder, asked, source.runs())
+        show_end(run)
+
+    run_all(source, asked, jobs, threads, signals, on_end)
+
+
+def write_results(folder: Path, asked: Request, runs: Sequence[Run]) -> str:
+    """Writes results.csv, results.md and best.json; returns results.md's text below its title."""
+    rows = csv_rows(runs)
+    with open(folder / "results.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    results = summary(runs, asked["seeds"])
+    best = best_settings(runs)
+    if best is not None:
+        write_json(folder / "best.json", best)
+        command = ["python", asked["script"]] if "script" in asked else ["ppo-tf", "train"]
+        words = shlex.join([*command, *training_flags(best, asked)])
+        results += f"\n\nThe best setting:\n\n    {words}"
+    title = shlex.join(training_flags({}, asked)).removeprefix("--env=")
+    (folder / "results.md").write_text(f"# {title}\n\n{results}\n")
+    return results
+
+
+def show_end(run: Run) -> None:
+    """Prints what became of a run."""
+    if run.status == "finished":
+        mean, std = run.evaluation
+        digits = digits_of(mean)
+        print(f"{run.label}: return {mean:.{digits}f} +- {std:.{digits}f}", flush=True)
+    else:
+        print(f"{run.label}: {', '.join(filter(None, [run.status, run.error]))}", flush=True)

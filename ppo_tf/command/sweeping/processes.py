@@ -1,0 +1,164 @@
+"""The runs of a sweep as processes: started side by side, watched, ended.
+
+Runs are processes so that a crash ends one run only, and so that each gets its share of the cores.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+from ppo_tf.command.runs import RESULT
+from ppo_tf.command.sweeping.grid import Run
+from ppo_tf.command.sweeping.request import Request, training_flags
+
+TRAIN = ("-m", "ppo_tf", "train")  # the training command, as Python's arguments
+POLL_SECONDS = 0.05
+LOOK_SECONDS = 1.0  # between two looks at the metrics of a run
+GRACE_SECONDS = 60.0  # for an interrupted run to end by itself
+KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
+
+
+class Source(Protocol):
+    """Where the runs of a sweep come from: a grid or a search."""
+
+    def next(self) -> Run | None:
+        """A run to start; None if there is none now."""
+        ...
+
+    def prune(self, run: Run) -> bool:
+        """Whether a running run is to be stopped."""
+        ...
+
+    def end(self, run: Run) -> None:
+        """Takes what became of a run."""
+        ...
+
+    def runs(self) -> list[Run]:
+        """All runs so far."""
+        ...
+
+
+def run_all(
+    source: Source,
+    asked: Request,
+    jobs: int,
+    threads: int,
+    signals: Sequence[int],
+    on_end: Callable[[Run], None],
+) -> None:
+    """Keeps `jobs` processes running until the source has no more runs, or a signal came.
+
+    Args:
+        source: where runs come from.
+        asked: what the sweep is asked to do.
+        jobs: processes side by side, count.
+        threads: of each process, count.
+        signals: signals received so far, see `caught_signals`. The first interrupts what runs,
+            the second kills it.
+        on_end: called with every run that has ended, after the source.
+    """
+    running: list[Run] = []
+    next_look = deadline = None
+    try:
+        while True:
+            while not signals and len(running) < jobs and (run := source.next()) is not None:
+                _start(run, asked, threads)
+                running.append(run)
+            if not running:
+                return
+            if signals and deadline is None:
+                deadline = time.monotonic() + GRACE_SECONDS
+                for run in running:
+                    _send(run, signal.SIGINT)
+            elif len(signals) > 1 or (deadline and time.monotonic() > deadline):
+                for run in running:
+                    _send(run, KILL)
+            look = not signals and (next_look is None or time.monotonic() >= next_look)
+            if look:
+                next_look = time.monotonic() + LOOK_SECONDS
+            for run in running.copy():
+                if run.process.poll() is not None:
+                    running.remove(run)
+                    _settle(run, bool(signals))
+                    source.end(run)
+                    on_end(run)
+                elif look and run.status == "running" and source.prune(run):
+                    run.status = "pruned"
+                    _send(run, signal.SIGTERM)
+            time.sleep(POLL_SECONDS)
+    finally:
+        for run in running:
+            _send(run, KILL)
+
+
+def _start(run: Run, asked: Request, threads: int) -> None:
+    """Starts the run's process in the background."""
+    arguments = [*training_flags(run.settings, asked), f"--seed={run.seed}"]
+    arguments += [f"--logdir={run.folder}", "--resume=auto"]  # goes on, if there is a checkpoint
+    names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
+    # The user's own values win. Unbuffered, so that lines stand in the order they were printed in.
+    environment = dict.fromkeys(names, str(threads)) | os.environ | {"PYTHONUNBUFFERED": "1"}
+    command = [asked["script"]] if "script" in asked else TRAIN
+    with open(run.output, "w") as output:
+        run.process = subprocess.Popen(
+            [sys.executable, *command, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,  # Ctrl-C reaches the sweep alone, which passes it on
+        )
+    run.status = "running"
+
+
+def _send(run: Run, number: int) -> None:
+    """Sends a signal to the run and to the processes that it started itself."""
+    if os.name == "posix":
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # it has just ended
+            os.killpg(run.process.pid, number)
+    else:
+        run.process.terminate()
+
+
+def _settle(run: Run, interrupted: bool) -> None:
+    """Sets what became of a run whose process has ended."""
+    code = run.process.returncode
+    if (code == 0 or interrupted) and (run.folder / RESULT).exists():
+        run.status = "finished"  # its last file
+    elif interrupted and run.status != "pruned":
+        run.status = "interrupted"
+    elif run.status != "pruned":
+        run.status = "failed"
+        run.error = f"ended by signal {-code}" if code < 0 else run.last_error()
+
+
+@contextlib.contextmanager
+def caught_signals() -> Iterator[list[int]]:
+    """A context in which Ctrl-C and requests to end do not raise, but are appended to the list that
+    it gives."""
+    signals: list[int] = []
+    before: dict[int, Any] = {}
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        # Ignored, as under nohup, a hang-up remains so. SIGINT must not: the runs would inherit it.
+        if number and not (name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN):
+            before[number] = signal.signal(number, lambda received, frame: signals.append(received))
+    try:
+        yield signals
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

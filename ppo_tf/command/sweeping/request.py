@@ -1,0 +1,86 @@
+"""What a sweep is asked to do: from the flags and sweep.json to a dict, checked.
+
+The dict has "env", "seeds" and, where they are given, "grid", "search", "trials", "prune", "script"
+and "train_flags".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ppo_tf.command.runs import is_new
+from ppo_tf.command.sweeping.space import as_flags
+
+Request = dict[str, Any]
+
+
+def complete(given: Mapping[str, Any], before: Request) -> Request:
+    """What to do, in the order of `given`.
+
+    Args:
+        given: everything by name, from the flags; None or empty where nothing is said.
+        before: the folder's sweep.json, which fills the gaps unless "env" is given; empty for a
+            new sweep.
+
+    Raises:
+        ValueError: bad input.
+    """
+    asked = {name: value for name, value in given.items() if value not in (None, {}, [])}
+    if "env" not in asked:
+        asked = before | asked
+    if "env" not in asked:
+        raise ValueError("--env is required, for instance --env=Pendulum-v1.")
+    if "grid" in asked and "search" in asked:
+        raise ValueError("--grid and --search exclude each other. Received: both")
+    if "search" in asked:
+        asked = {"trials": 20, "prune": True} | asked
+    elif "trials" in asked or "prune" in asked:
+        raise ValueError("--trials and --prune belong to a search. Received: no --search")
+    asked = {"seeds": 1} | asked
+    for name in ("seeds", "trials"):
+        if asked.get(name, 1) < 1:
+            raise ValueError(f"{name} must be at least 1. Received: {name}={asked[name]}")
+    _check_train_flags(asked)
+    return {name: asked[name] for name in given if name in asked}
+
+
+def _check_train_flags(asked: Request) -> None:
+    """What follows -- must leave alone what the sweep itself says to every run."""
+    ours = {"env", "seed", "logdir", "export_dir", "resume"}
+    ours |= asked.get("grid", {}).keys() | asked.get("search", {}).keys()
+    for word in asked.get("train_flags", []):
+        name = word.lstrip("-").partition("=")[0]
+        if name in ours or name.removeprefix("no") in ours:
+            raise ValueError(f"The sweep itself sets {name}. Received: {word} after --")
+
+
+def check_folder(folder: Path, before: Request, asked: Request) -> None:
+    """Refuses a folder that holds something else. A grid's seeds, or a search's trials, may grow.
+
+    Args:
+        folder: the sweep's.
+        before: the folder's sweep.json; empty where there is none.
+        asked: what is asked for now.
+
+    Raises:
+        ValueError: it is neither new nor empty nor of this sweep.
+    """
+    if not before:
+        if not is_new(folder):
+            raise ValueError(f"sweepdir must be new, empty or of a sweep. Received: {folder}")
+        return
+    more = "trials" if "search" in asked else "seeds"
+    for name in dict.fromkeys([*asked, *before]):
+        there, here = before.get(name), asked.get(name)
+        if there != here and not (name == more and there and here > there):
+            raise ValueError(
+                f"sweepdir holds another sweep, with {name}={there}. Received: {name}={here}"
+            )
+
+
+def training_flags(settings: Mapping[str, Any], asked: Request) -> list[str]:
+    """The training command's flags for a setting, with those that follow --."""
+    train_flags: Sequence[str] = asked.get("train_flags", [])
+    return [f"--env={asked['env']}", *as_flags(settings), *train_flags]

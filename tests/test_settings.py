@@ -1,0 +1,210 @@
+"""The declarations of settings, and what is derived from them."""
+
+import json
+import math
+import re
+from pathlib import Path
+
+import pytest
+
+import ppo_tf
+from ppo_tf.command import components, evaluate, plot, runs, sweep, train
+from ppo_tf.command.declarations import as_text
+from ppo_tf.command.reference import reference
+from ppo_tf.command.settings import CHOICES, DEFAULTS, GROUPS, MAY_CHANGE, SETTINGS, check
+
+ROOT = Path(ppo_tf.__file__).parents[1]
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_declaration_is_whole(name):
+    setting = SETTINGS[name]
+    assert re.fullmatch(r"[A-Z][^\n]*\.", setting.help)
+    assert "--" not in setting.help
+    assert setting.check(setting.default) == setting.default
+    assert setting.parse(as_text(setting.default)) == setting.default
+    for choice in setting.choices:
+        assert choice.text and not choice.text.endswith(".") and "\n" not in choice.text
+        assert setting.check(choice.name) == setting.parse(choice.name) == choice.name
+    assert train.FLAGS[name].boolean == (setting.type is bool)
+
+
+def test_no_setting_is_declared_twice():
+    assert len(SETTINGS) == sum(len(group) for group in GROUPS.values())
+
+
+def test_what_may_change_when_a_run_goes_on():
+    """How long a run is and how it is watched, nothing that a result depends on."""
+    watching = {"eval_episodes", "eval_every", "video_every", "wandb_project", "mlflow_experiment"}
+    assert set(MAY_CHANGE) == {"total_steps", *watching}
+
+
+def test_components_exist_for_all_choices():
+    tables = {
+        "estimator": components.ESTIMATORS,
+        "loss": components.LOSSES,
+        "value_loss": components.VALUE_LOSSES,
+    }
+    for name, table in tables.items():
+        assert list(table) == list(CHOICES[name])
+        for choice in SETTINGS[name].choices:
+            assert type(table[choice.name](DEFAULTS)).__name__ == choice.component
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("horizon", " 64 ", 64),
+        ("gamma", "1", 1.0),
+        ("learning_rate", "1e-3", 1e-3),
+        ("max_gradient_norm", "inf", math.inf),
+        ("baseline", "True", True),
+        ("baseline", "0", False),
+        ("jit_compile", "none", None),
+        ("jit_compile", "false", False),
+        ("early_stopping_kl", "none", None),
+        ("hidden_sizes", "64, 32", (64, 32)),
+        ("hidden_sizes", "none", ()),
+        ("hidden_sizes", "", ()),
+        ("actor_exclude", "a/b,c", ("a/b", "c")),
+        ("cell", "none", "none"),
+        ("wandb_project", "mine", "mine"),
+    ],
+)
+def test_text_becomes_a_value(name, text, value):
+    parsed = SETTINGS[name].parse(text)
+    assert parsed == value and type(parsed) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        ("horizon", 8.0, "a whole number of at least 1"),
+        ("horizon", True, "a whole number of at least 1"),
+        ("horizon", 0, "a whole number of at least 1"),
+        ("horizon", None, "a whole number of at least 1"),
+        ("gamma", "0.9", "a number from 0 to 1"),
+        ("gamma", -0.1, "a number from 0 to 1"),
+        ("gamma", 1.1, "a number from 0 to 1"),
+        ("gamma", math.nan, "a number from 0 to 1"),
+        ("learning_rate", 0.0, "a number above 0"),
+        ("kl_target", 0, "a number above 0, or none"),
+        ("baseline", 1, "true or false"),
+        ("estimator", "td", "one of gae, n_step, reward_to_go"),
+        ("estimator", None, "one of gae, n_step, reward_to_go"),
+        ("activation", 3, "text"),
+        ("hidden_sizes", 64, "whole numbers, such as 64,64, each of at least 1"),
+        ("hidden_sizes", [64, 0], "whole numbers, such as 64,64, each of at least 1"),
+        ("hidden_sizes", "64", "whole numbers, such as 64,64, each of at least 1"),
+        ("actor_exclude", ["a", 1], "names, comma-separated"),
+    ],
+)
+def test_values_that_do_not_suit_are_refused(name, value, rule):
+    with pytest.raises(ValueError) as refused:
+        check(name, value)
+    assert str(refused.value) == f"{name} must be {rule}. Received: {name}={value!r}"
+
+
+def test_values_become_those_that_components_take():
+    assert check("hidden_sizes", [8, 4]) == (8, 4)
+    assert type(check("gamma", 1)) is float
+
+
+def test_an_unknown_setting_is_told_with_near_names():
+    with pytest.raises(ValueError, match=r"'gama' is no setting; did you mean gamma.*gama=0.9"):
+        check("gama", 0.9)
+
+
+# ---- config.json
+
+
+@pytest.fixture
+def config(tmp_path):
+    """Writes a config.json with some settings changed; returns its path."""
+
+    def write(**values):
+        settings = ppo_tf.presets.resolve("CartPole-v1", {})
+        config = runs.make_config("CartPole-v1", settings, {})
+        for name, value in values.items():
+            config["settings"][name] = {"value": value, "source": "flag"}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        return tmp_path / "config.json"
+
+    return write
+
+
+def test_a_config_is_read_as_it_was_resolved(config):
+    written = ppo_tf.presets.resolve("CartPole-v1", {})
+    assert runs.read_config(config())["settings"] == written
+    assert runs.read_config(config())["settings"]["hidden_sizes"].value == (64, 64)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("learning_rat", 0.1, "is no setting; did you mean learning_rate"),
+        ("learning_rate", "0.1", "learning_rate must be a number above 0"),
+        ("epochs", 1.5, "epochs must be a whole number of at least 1"),
+        ("loss", "hinge", "loss must be one of clip, kl_penalty, policy_gradient"),
+        ("gamma", 2, "gamma must be a number from 0 to 1"),
+        ("hidden_sizes", ["64"], "hidden_sizes must be whole numbers"),
+        ("jit_compile", "yes", "jit_compile must be true or false, or none"),
+    ],
+)
+def test_a_config_with_a_wrong_value_is_one_line(name, value, told, config, run, capfd, tmp_path):
+    path = config(**{name: value})
+    assert run(f"--config={path}", "--logdir=run") == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert re.fullmatch(rf"error: {re.escape(str(path))}: .*{re.escape(told)}.*\n", err)
+    assert err.rstrip().endswith(f"Received: {name}={value!r}")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_whose_config_lacks_a_setting_cannot_go_on(config, tmp_path):
+    path = config()
+    found = json.loads(path.read_text())
+    del found["settings"]["gamma"]
+    path.write_text(json.dumps(found))
+    with pytest.raises(ValueError, match=r"config\.json lacks settings. Received: no gamma"):
+        runs.plan(None, {}, resume=str(tmp_path))
+
+
+def test_none_can_be_asked_for(config, tmp_path):
+    path = config(early_stopping_kl=0.02)
+    given = {"early_stopping_kl": None}
+    plan = runs.plan(None, given, config=str(path), logdir=str(tmp_path / "run"))
+    assert plan.settings["early_stopping_kl"] == (None, "flag")
+
+
+# ---- documents
+
+
+def test_the_table_of_settings_is_up_to_date():
+    assert (ROOT / "docs" / "settings.md").read_text() == reference(), (
+        "python -m ppo_tf.command.reference > docs/settings.md"
+    )
+
+
+@pytest.mark.parametrize("name", ["README.md", "BUILD_NOTES.md"])
+def test_the_flags_that_documents_name_exist(name):
+    known = {"help"}.union(*(module.FLAGS for module in (train, evaluate, plot, sweep)))
+    for flag in re.findall(r"(?<![\w-])--([a-z]\w*)", (ROOT / name).read_text()):
+        assert flag in known or flag.removeprefix("no") in known, flag
+
+
+@pytest.mark.parametrize("name", ["README.md", "BUILD_NOTES.md", "benchmarks/README.md"])
+def test_values_that_documents_give_to_flags_suit_them(name):
+    for flag, value in re.findall(r"--(\w+)=([\w.,]+)", (ROOT / name).read_text()):
+        if flag in SETTINGS and value not in ("N", "STEPS", "NAME"):
+            SETTINGS[flag].parse(value.rstrip(".,"))
+
+
+def test_the_flags_of_readmes_table_exist_with_their_choices():
+    rows = re.findall(r"^\| `--(\w+)` \| (.*) \|$", (ROOT / "README.md").read_text(), flags=re.M)
+    assert len(rows) > 5
+    for name, text in rows:
+        assert name in SETTINGS, name
+        named = re.findall(r"`(\w+)`", text)
+        if name in CHOICES:
+            assert set(named) <= set(CHOICES[name]), name
