@@ -13,6 +13,7 @@ import tensorflow_probability as tfp
 import ppo_tf
 from ppo_tf import ops
 from ppo_tf.actions import maps as action_maps
+from ppo_tf.actions.densities import CentredTruncatedNormal
 from ppo_tf.actions.distributions import (
     FullGaussian,
     Joint,
@@ -595,3 +596,36 @@ def test_invalid_arguments_raise_with_their_value():
         MultiCategorical(())
     with pytest.raises(ValueError, match=r"period must .*Received: period=0"):
         StateDependentExploration(0)
+
+
+@pytest.mark.parametrize(
+    ("p", "q"),
+    [
+        ((0.0, 1.0), (0.3, 0.8)),
+        ((0.5, 0.2), (0.3, 0.3)),
+        ((-0.9, 2.0), (0.3, 1.0)),
+        ((0.95, 0.05), (0.9, 0.07)),  # most of the mass is cut off
+    ],
+)
+def test_the_gradient_of_a_truncated_kl_is_that_of_the_integral(p, q):
+    """With respect to all four parameters; the limits of the integral move with the first two."""
+
+    def exact(loc_p, scale_p, loc_q, scale_q):
+        log_p = reference.truncated_gaussian(loc_p, scale_p)
+        log_q = reference.truncated_gaussian(loc_q, scale_q)
+        integrand = lambda x: np.exp(log_p(x)) * (log_p(x) - log_q(x))  # noqa: E731
+        return reference.integral(integrand, -1.0, 1.0, loc_p, scale_p)
+
+    numbers = [*p, *q]
+    variables = [tf.Variable(number, dtype=tf.float32) for number in numbers]
+    with tf.GradientTape() as tape:
+        one = CentredTruncatedNormal(*variables[:2], -1.0, 1.0)
+        kl = one.kl_divergence(CentredTruncatedNormal(*variables[2:], -1.0, 1.0))
+    gradients = [float(g) for g in tape.gradient(kl, variables)]
+    expected = []
+    for i, number in enumerate(numbers):
+        step = 1e-4 * abs(number) + 1e-6
+        up, down = list(numbers), list(numbers)
+        up[i], down[i] = number + step, number - step
+        expected.append((exact(*up) - exact(*down)) / (2 * step))
+    np.testing.assert_allclose(gradients, expected, rtol=2e-3, atol=1e-4)

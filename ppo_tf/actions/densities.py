@@ -30,8 +30,11 @@ def _legendre(lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _standardized(x: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
-    """(x - loc) / scale within the reach: a limit of integration, which needs no gradient."""
-    return tf.stop_gradient(tf.clip_by_value((x - loc) / scale, -REACH, REACH))
+    """(x - loc) / scale within the reach: a limit of integration.
+
+    The gradient flows through it, since a fixed x is another z when loc or scale changes.
+    """
+    return tf.clip_by_value((x - loc) / scale, -REACH, REACH)
 
 
 class TanhNormalDiag(tfd.MultivariateNormalDiag):
