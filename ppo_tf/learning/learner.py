@@ -14,6 +14,7 @@ import tensorflow as tf
 from ppo_tf import ops
 from ppo_tf.learning import diagnostics, undo
 from ppo_tf.learning.batch import Batch, first_states
+from ppo_tf.learning.compatibility import check_model, check_optimizer
 from ppo_tf.learning.estimators import GAE
 from ppo_tf.learning.losses import Clip, SquaredError
 from ppo_tf.learning.memories import Memories
@@ -129,9 +130,13 @@ class Learner:
                 "The critic must be built: start it with a keras.Input, or call it once. "
                 f"Received: {critic}"
             )
+        check_model(policy.actor, "actor")
+        if critic is not None:
+            check_model(critic, "critic")
         self.policy = policy
         self.critic = critic
         self.optimizer = optimizer or default_optimizer()
+        check_optimizer(self.optimizer)
         self.reward_transformation = reward_transformation
         self.objective = Objective(
             policy,
@@ -150,6 +155,7 @@ class Learner:
         self.sequence_length = sequence_length if recurs else 1
         self.seed = seed
         self.iterations = 0
+        self._num_envs: int | None = None  # that per-environment variables are for
         self._improve = keywords.taking(self.update_rule, UPDATE_RULE_KEYWORDS, "update_rule")
         self._transform = reward_transformation and keywords.taking(
             reward_transformation, REWARD_TRANSFORMATION_KEYWORDS, "reward_transformation"
@@ -161,7 +167,11 @@ class Learner:
         if jit_compile is None:
             jit_compile = not any(models.has_convolutions(model) for model in parts)
         self.jit_compile = jit_compile
-        self._compiled: Callable[..., Any] = tf.function(self._update, jit_compile=jit_compile)
+        self._compile()
+
+    def _compile(self) -> None:
+        self._trainable = [weight.trainable for weight in self.trained]
+        self._compiled: Callable[..., Any] = tf.function(self._update, jit_compile=self.jit_compile)
 
     @property
     def named_variables(self) -> dict[str, Any]:
@@ -217,6 +227,8 @@ class Learner:
                 )
         self.check_batch(*shape)
         self._build(shape[1])
+        if self._trainable != [weight.trainable for weight in self.trained]:
+            self._compile()  # a layer was frozen, or thawed, since
         length, sequences = self.sequence_length, math.prod(shape) // self.sequence_length
         draws = self.update_rule.draw(sequences, length, self.seed, self.iterations)
         trajectory, draws = tf.nest.map_structure(tf.convert_to_tensor, (trajectory, draws))
@@ -245,7 +257,18 @@ class Learner:
             begin()
 
     def _build(self, num_envs: int) -> None:
-        """Creates the per-environment variables."""
+        """Creates the per-environment variables.
+
+        Raises:
+            ValueError: they are there already, for another number of environments.
+        """
+        carries = self.memories.variables or self.reward_transformation is not None
+        if carries and self._num_envs not in (None, num_envs):
+            raise ValueError(
+                "This learner carries memories or running returns of "
+                f"{self._num_envs} environments. Received: num_envs={num_envs}"
+            )
+        self._num_envs = num_envs
         transformation = self.reward_transformation
         if isinstance(transformation, keras.Layer) and not transformation.built:
             transformation.build((None, num_envs))
@@ -264,7 +287,7 @@ class Learner:
         metrics = self._improve(
             batch=start.batch,
             objective=self.objective,
-            variables=self.trained,
+            variables=[weight for weight in self.trained if weight.trainable],
             optimizer=self.optimizer,
             draws=draws,
             reestimate=_plain(lambda: self._reestimated(start, trajectory)),

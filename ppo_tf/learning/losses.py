@@ -148,8 +148,8 @@ class EntropyBonus:
         coefficient: weight of the entropy in nats, at least 0.
 
     Raises:
-        ValueError: if an argument is out of range or, when called, if the distribution has no
-            exact entropy.
+        ValueError: if an argument is out of range or, when called with a positive coefficient, if
+            the distribution has no exact entropy.
     """
 
     coefficient: float = 0.0
@@ -159,7 +159,9 @@ class EntropyBonus:
 
     def __call__(self, *, new_dist, old_dist, actions, advantages):
         """Returns (loss [n], no metrics, since the learner reports the entropy anyway)."""
-        del old_dist, actions, advantages
+        del old_dist, actions
+        if self.coefficient == 0:  # any distribution will do
+            return tf.zeros_like(advantages), {}
         try:
             return -self.coefficient * new_dist.entropy(), {}
         except NotImplementedError as error:

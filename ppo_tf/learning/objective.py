@@ -37,7 +37,9 @@ class Terms(NamedTuple):
     Attributes:
         policy_loss: scalar, mean over the valid samples.
         value_loss: scalar, likewise; None without a critic.
-        metrics: `policy_loss`, `value_loss` and the policy loss' own, scalars by name.
+        model_loss: scalar, the sum of the models' own losses (Keras' `model.losses`: regularizers
+            and `add_loss`); None where there are none.
+        metrics: the losses above and the policy loss' own metrics, scalars by name.
         old_dist, new_dist: distributions of batch shape [n], before the update and now.
         actions: [n, ...], raw.
         valid: bool [n], the samples that count.
@@ -45,6 +47,7 @@ class Terms(NamedTuple):
 
     policy_loss: Tensor
     value_loss: Tensor | None
+    model_loss: Tensor | None
     metrics: Metrics
     old_dist: Distribution
     new_dist: Distribution
@@ -159,9 +162,21 @@ class Objective:
             values, old_values, targets = ops.merge_time((values, batch.old_values, batch.targets))
             errors = self._errors(values=values, old_values=old_values, targets=targets, **facts)
             metrics["value_loss"] = value_loss = ops.masked_mean(errors, valid)
+        model_loss = self._model_loss()
+        if model_loss is not None:
+            metrics["model_loss"] = model_loss
         for name, value in loss_metrics.items():
             metrics[name] = ops.masked_mean(value, valid) if value.shape.rank else value
-        return Terms(policy_loss, value_loss, metrics, old_dist, new_dist, actions, valid)
+        return Terms(
+            *(policy_loss, value_loss, model_loss, metrics),
+            *(old_dist, new_dist, actions, valid),
+        )
+
+    def _model_loss(self) -> Tensor | None:
+        """The sum of the losses that the models added in the forward pass just made."""
+        parts = [self.joint] if self.joint is not None else [self.policy.actor, self.critic]
+        losses = [loss for part in parts if part is not None for loss in part.losses]
+        return tf.add_n(losses) if losses else None
 
     def _forward(self, batch: Batch) -> tuple[Nest, Tensor]:
         """The distribution's parameters and V(s), [L, n, ...]."""

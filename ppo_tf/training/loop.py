@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import gymnasium
 import keras
 import numpy as np
+import tensorflow as tf
 
 from ppo_tf.collecting.collector import VectorCollector
 from ppo_tf.learning import diagnostics
@@ -79,6 +81,7 @@ def fit(
         collector: Collector = VectorCollector(
             envs, learner.policy, horizon, seed=learner.seed, iterations=learner.iterations
         )
+        learner.begin_episodes(envs.num_envs)  # the collector starts new ones as well
     else:
         collector = envs
     learner.check_batch(collector.horizon, collector.num_envs)
@@ -98,6 +101,12 @@ def fit(
                 f"{state.iterations * steps_per_iteration} steps. "
                 f"Received: total_steps={total_steps}"
             )
+    if float(tf.convert_to_tensor(learner.optimizer.learning_rate)) == 0.0:
+        warnings.warn(
+            "The learning rate is 0, so nothing will be learned: its schedule has ended. "
+            "Give the learner an optimizer with a longer schedule or a constant rate.",
+            stacklevel=2,
+        )
     model = learner.policy
     model.stop_training = False
     history = keras.callbacks.History()
@@ -127,6 +136,9 @@ def fit(
         if checkpoints is not None and saved < state.iterations:
             steps = state.iterations * steps_per_iteration
             _save(checkpoints, steps, learner, collector, callbacks, state)
+        # As Keras' own fit does: an optimizer with use_ema leaves the averages of the weights. The
+        # checkpoint has the weights themselves, so that a longer run goes on from those.
+        learner.optimizer.finalize_variable_values(learner.trained)
     return history.history
 
 

@@ -181,15 +181,18 @@ class MinibatchUpdate:
 
 
 def total_loss(objective: Objective, batch: Batch) -> tuple[Tensor, Terms]:
-    """L = L_policy + c1 L_value - c2 H on a minibatch, scalar, and its terms.
+    """L = L_policy + c1 L_value - c2 H + L_models on a minibatch, scalar, and its terms.
 
     The entropy bonus -c2 H is a policy loss like others (`EntropyBonus`), so it is a part of the
-    policy loss here: L_policy - c2 H is what `Sum([Clip(), EntropyBonus(c2)])` computes.
+    policy loss here: L_policy - c2 H is what `Sum([Clip(), EntropyBonus(c2)])` computes. L_models
+    are Keras' own losses, of regularizers and `add_loss`.
     """
     terms = objective.terms(batch)
     loss = terms.policy_loss
     if terms.value_loss is not None:
         loss += objective.value_coefficient * terms.value_loss
+    if terms.model_loss is not None:
+        loss += terms.model_loss
     return loss, terms
 
 

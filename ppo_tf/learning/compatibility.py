@@ -1,0 +1,71 @@
+"""What of Keras PPO can't honour, refused by name when the learner is made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+# An update compares the policy that acted with the policy that learns, sample by sample. Layers
+# that compute something else while they train make the two differ for another reason than learning.
+_NOISY = (
+    keras.layers.Dropout,
+    keras.layers.SpatialDropout1D,
+    keras.layers.SpatialDropout2D,
+    keras.layers.SpatialDropout3D,
+    keras.layers.AlphaDropout,
+    keras.layers.GaussianDropout,
+    keras.layers.GaussianNoise,
+)
+_MOVING = (keras.layers.BatchNormalization, keras.layers.SpectralNormalization)
+
+
+def check_model(model: keras.Model, argument: str) -> None:
+    """Refuses layers that would do nothing, because models always run with training=False.
+
+    Args:
+        model: actor or critic.
+        argument: name that errors give it.
+
+    Raises:
+        ValueError: the model has a layer with noise while it trains, or with statistics of its own.
+    """
+    for layer in model._flatten_layers():
+        if _is_noisy(layer):
+            raise ValueError(
+                f"{type(layer).__name__} is noisy while training, which the ratio of new to old "
+                f"probabilities would take for learning. Received: {argument} with the layer "
+                f"{layer.name!r}"
+            )
+        if isinstance(layer, _MOVING):
+            raise ValueError(
+                f"{type(layer).__name__} has statistics that would never move here; use "
+                "ppo_tf.RunningNormalization or keras.layers.LayerNormalization. Received: "
+                f"{argument} with the layer {layer.name!r}"
+            )
+
+
+def _is_noisy(layer: keras.Layer) -> bool:
+    """Whether a layer, or a recurrent cell with dropout, draws noise while it trains."""
+    if isinstance(layer, _NOISY):
+        return bool(getattr(layer, "rate", getattr(layer, "stddev", 0.0)))
+    rates = (getattr(layer, name, None) for name in ("dropout", "recurrent_dropout"))
+    return any(isinstance(rate, float) and rate > 0 for rate in rates)
+
+
+def check_optimizer(optimizer: Any) -> None:
+    """Refuses optimizers that expect a scaled loss.
+
+    Raises:
+        ValueError: a LossScaleOptimizer, or an optimizer with a loss_scale_factor.
+    """
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        raise ValueError(
+            "LossScaleOptimizer is for float16, in which PPO's ratios have no digits to spare; "
+            f"give the optimizer inside it. Received: optimizer={optimizer}"
+        )
+    if optimizer.loss_scale_factor is not None:
+        raise ValueError(
+            "The loss is not scaled here, so gradients must not be unscaled. Received: "
+            f"optimizer with loss_scale_factor={optimizer.loss_scale_factor}"
+        )
