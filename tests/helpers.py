@@ -1,16 +1,11 @@
 """Trajectories and learners to test with, small enough to be built many times."""
 
-import functools
-import importlib.util
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
 import tensorflow as tf
-from absl import flags
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 
 import ppo_tf
@@ -138,37 +133,6 @@ def trajectory(envs, policy, horizon=8, num_envs=2, seed=0):
 def numbers(learner):
     """Everything an update changes, as NumPy arrays."""
     return [np.array(tf.convert_to_tensor(v)) for v in learner.variables]
-
-
-@functools.cache
-def load_example(name):
-    """A command of examples/ as a module with flags of its own, so that several can be loaded.
-
-    Returns (module, run): run(*arguments) is the exit code of the command in this process,
-    run.flags its flags.
-    """
-    own = flags.FlagValues()
-    path = Path(__file__).parents[1] / "examples" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"ppo_tf_example_{name}", path)
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        for kind in ("string", "boolean", "integer", "float", "list", "enum"):
-            define = getattr(flags, f"DEFINE_{kind}")
-            patch.setattr(flags, f"DEFINE_{kind}", functools.partial(define, flag_values=own))
-        spec.loader.exec_module(module)
-
-    def run(*arguments):
-        for flag in own:  # back to the defaults
-            own[flag].unparse()
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(flags, "FLAGS", own)
-            try:
-                return module.main(module.parse([f"{name}.py", *map(str, arguments)]))
-            except SystemExit as end:
-                return end.code
-
-    run.flags = own
-    return module, run
 
 
 LOADER = """

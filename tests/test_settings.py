@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 import ppo_tf
-from ppo_tf.command import components, runs
+from ppo_tf.command import components, evaluate, plot, runs, sweep, train
 from ppo_tf.command.declarations import as_text
 from ppo_tf.command.reference import reference
 from ppo_tf.command.settings import CHOICES, DEFAULTS, GROUPS, MAY_CHANGE, SETTINGS, check
-from ppo_tf.command.train import FLAGS
 
 ROOT = Path(ppo_tf.__file__).parents[1]
 
@@ -27,7 +26,7 @@ def test_every_declaration_is_whole(name):
     for choice in setting.choices:
         assert choice.text and not choice.text.endswith(".") and "\n" not in choice.text
         assert setting.check(choice.name) == setting.parse(choice.name) == choice.name
-    assert FLAGS[name].boolean == (setting.type is bool)
+    assert train.FLAGS[name].boolean == (setting.type is bool)
 
 
 def test_no_setting_is_declared_twice():
@@ -185,6 +184,13 @@ def test_the_table_of_settings_is_up_to_date():
     assert (ROOT / "docs" / "settings.md").read_text() == reference(), (
         "python -m ppo_tf.command.reference > docs/settings.md"
     )
+
+
+@pytest.mark.parametrize("name", ["README.md", "BUILD_NOTES.md"])
+def test_the_flags_that_documents_name_exist(name):
+    known = {"help"}.union(*(module.FLAGS for module in (train, evaluate, plot, sweep)))
+    for flag in re.findall(r"(?<![\w-])--([a-z]\w*)", (ROOT / name).read_text()):
+        assert flag in known or flag.removeprefix("no") in known, flag
 
 
 @pytest.mark.parametrize("name", ["README.md", "BUILD_NOTES.md", "benchmarks/README.md"])

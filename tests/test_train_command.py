@@ -6,7 +6,6 @@ import signal
 import time
 
 import environments
-import helpers
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -15,6 +14,7 @@ from train_command import TINY, read_csv, start, without_times
 
 import ppo_tf
 from ppo_tf.callbacks import health
+from ppo_tf.command import plot
 from ppo_tf.command.declarations import as_text
 from ppo_tf.command.presets import PRESETS
 from ppo_tf.command.settings import DEFAULTS, SETTINGS
@@ -144,8 +144,7 @@ def test_the_plot_command_draws_a_run(finished, tmp_path, monkeypatch, capfd):
     pytest.importorskip("matplotlib")
     pytest.importorskip("scipy")
     monkeypatch.chdir(tmp_path)
-    _, plot = helpers.load_example("plot")
-    assert plot(finished[0].parent) == 0
+    assert plot.main([str(finished[0].parent)]) == 0
     assert capfd.readouterr() == ("wrote curve.png\nwrote curve.svg\n", "")
 
 
