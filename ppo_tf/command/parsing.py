@@ -11,6 +11,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from absl import flags
 
@@ -104,7 +105,7 @@ def help_text(values: flags.FlagValues, description: str | None, words: str | No
     return "\n".join(lines)
 
 
-def _entry(flag: flags.Flag) -> str:
+def _entry(flag: flags.Flag[Any]) -> str:
     """`--name: help (default: value)` of a flag; absl has put the choices before the help."""
     text = " ".join(flag.help.split())
     text = text.removesuffix("; repeat this option to specify a list of values")

@@ -20,7 +20,7 @@ from ppo_tf.networks import recurrent
 from ppo_tf.networks.models import observation_space
 from ppo_tf.policies.agreement import example_observations, observed_paths
 from ppo_tf.training.checkpoints import learner_variables
-from ppo_tf.types import Nest, Trajectory
+from ppo_tf.types import Trajectory
 
 # What a process takes before it holds any data: Python, TensorFlow, Keras and TFP, with an update
 # and the acting compiled. Measured on Linux x86-64 with TensorFlow 2.21, CartPole-v1: 0.72 GB after
@@ -129,7 +129,7 @@ def trajectory_specs(
     return Trajectory(observations, actions, rewards, observations, flags, flags, flags, flags)
 
 
-def _minibatch_specs(learner: Learner, specs: Trajectory, results: Nest) -> Batch:
+def _minibatch_specs(learner: Learner, specs: Trajectory, results: tuple[Any, ...]) -> Batch:
     length = learner.sequence_length
     samples = math.prod(specs.rewards.shape)  # of a rule without minibatches, all at once
     count = getattr(learner.update_rule, "minibatch_size", samples) // length
@@ -143,7 +143,7 @@ def _minibatch_specs(learner: Learner, specs: Trajectory, results: Nest) -> Batc
 
 
 def _gradients(learner: Learner) -> Callable[[Batch], Any]:
-    def gradients(batch):
+    def gradients(batch: Batch) -> Any:
         with tf.GradientTape() as tape:
             total, _ = total_loss(learner.objective, batch)
         return tape.gradient(total, tape.watched_variables())
@@ -156,7 +156,7 @@ def checkpoint_bytes(learner: Learner) -> int:
     return sum(array.nbytes for array in learner_variables(learner).values())
 
 
-def nbytes(nest: Nest) -> int:
+def nbytes(nest: Any) -> int:
     """Bytes of all tensors, variables or specs in a nest."""
     return sum(
         math.prod(leaf.shape) * tf.as_dtype(leaf.dtype).size for leaf in tf.nest.flatten(nest)
@@ -201,13 +201,13 @@ def _size(tensor: tf.Tensor) -> int:
     return nbytes(tensor)
 
 
-def _trace(function: Callable, *arguments: Nest) -> tuple[Nest, int]:
+def _trace(function: Callable[..., Any], *arguments: Any) -> tuple[Any, int]:
     """The specs of a function's results for arguments of these specs, and its `peak_bytes`."""
     concrete = tf.function(function, autograph=False).get_concrete_function(*arguments)
     return concrete.structured_outputs, peak_bytes(concrete.graph)
 
 
-def _specs(tensors: Nest) -> Nest:
+def _specs(tensors: Any) -> Any:
     return tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), tensors)
 
 

@@ -110,7 +110,9 @@ def plan(
     return new
 
 
-def _resumed(folder: Path, env_id: str | None, given: dict[str, Any], export_dir) -> Plan:
+def _resumed(
+    folder: Path, env_id: str | None, given: dict[str, Any], export_dir: str | None
+) -> Plan:
     """The run in a folder, to go on."""
     config = read_config(folder, "resume")
     check_same_run(folder, config, env_id or config["env"], given)
@@ -155,7 +157,7 @@ def write_json(path: Path, value: Any) -> None:
         write_atomically(path, f"{json.dumps(value, indent=2)}\n".encode())
 
 
-def read_config(path: str | os.PathLike, argument: str = "config") -> dict[str, Any]:
+def read_config(path: str | os.PathLike[str], argument: str = "config") -> dict[str, Any]:
     """A run's config.json; "settings" holds a `Setting` by name, lists as tuples.
 
     Args:

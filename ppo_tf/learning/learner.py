@@ -4,8 +4,8 @@ function."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import keras
 import numpy as np
@@ -17,7 +17,7 @@ from ppo_tf.learning.batch import Batch, first_states
 from ppo_tf.learning.estimators import GAE
 from ppo_tf.learning.losses import Clip, SquaredError
 from ppo_tf.learning.memories import Memories
-from ppo_tf.learning.naming import named_variables
+from ppo_tf.learning.naming import Variable, named_variables
 from ppo_tf.learning.objective import Objective
 from ppo_tf.learning.optimizers import default_optimizer
 from ppo_tf.learning.updates.minibatch import MinibatchUpdate
@@ -38,7 +38,8 @@ from ppo_tf.types import (
     ValueLoss,
 )
 
-_plain = tf.autograph.experimental.do_not_convert
+Function = TypeVar("Function", bound=Callable[..., Any])
+_plain: Callable[[Function], Function] = tf.autograph.experimental.do_not_convert
 
 
 class _Start(NamedTuple):
@@ -49,7 +50,7 @@ class _Start(NamedTuple):
     critic_state: list[Tensor]
     policy_states: list[Tensor]  # after each row, [T, B, units] each
     critic_states: list[Tensor]
-    old_parameters: Nest  # of the policy's distribution, [T, B, ...]
+    old_parameters: Mapping[str, Nest]  # of the policy's distribution, [T, B, ...]
     explained_variance: Tensor
     batch: Batch
 
@@ -164,7 +165,7 @@ class Learner:
         self._compiled: Callable[..., Any] = tf.function(self._update, jit_compile=jit_compile)
 
     @property
-    def named_variables(self) -> dict[str, Any]:
+    def named_variables(self) -> dict[str, Variable]:
         """Everything an update changes, by names that are the same in every process."""
         return named_variables(
             {
@@ -181,7 +182,7 @@ class Learner:
         )
 
     @property
-    def variables(self) -> list[Any]:
+    def variables(self) -> list[Variable]:
         """Everything an update changes: weights, statistics, optimizer, adaptive coefficients."""
         return list(self.named_variables.values())
 

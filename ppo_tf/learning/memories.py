@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -27,10 +26,10 @@ class Memories:
 
     def __init__(self, actor: keras.Model, critic: keras.Model | None):
         self._models = (actor, critic)
-        self.states: tuple[list[Any], list[Any]] = ([], [])
+        self.states: tuple[list[keras.Variable], list[keras.Variable]] = ([], [])
 
     @property
-    def variables(self) -> list[Any]:
+    def variables(self) -> list[keras.Variable]:
         """All states, the actor's first."""
         return [*self.states[0], *self.states[1]]
 

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import tensorflow as tf
 
+Variable: TypeAlias = tf.Variable | keras.Variable
 
-def named_variables(owners: Mapping[str, Any]) -> dict[str, Any]:
+
+def named_variables(owners: Mapping[str, Any]) -> dict[str, Variable]:
     """All variables of these objects by name, each once: under the first owner that has it.
 
     Args:
@@ -27,7 +29,7 @@ def named_variables(owners: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         {name: keras.Variable or tf.Variable}.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, Variable] = {}
     seen: set[int] = set()
     for owner, value in owners.items():
         for name, variable in list(_names_of(value, found)):
@@ -37,7 +39,7 @@ def named_variables(owners: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _names_of(owner: Any, found: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _names_of(owner: Any, found: Mapping[str, Variable]) -> Iterator[tuple[str, Variable]]:
     """(name within the owner, variable) of each of its variables."""
     if isinstance(owner, keras.optimizers.Optimizer):
         yield from _of_optimizer(owner, found)
@@ -49,7 +51,7 @@ def _names_of(owner: Any, found: Mapping[str, Any]) -> Iterator[tuple[str, Any]]
         yield from ((str(index), variable) for index, variable in enumerate(owner))
 
 
-def _of_layer(layer: keras.Layer) -> Iterator[tuple[str, Any]]:
+def _of_layer(layer: keras.Layer) -> Iterator[tuple[str, Variable]]:
     """By path, in which what Keras named itself is numbered in the order in which it comes."""
     own_names = {part.name for part in layer._flatten_layers() if not _is_automatic(part)}
     renamed: dict[str, str] = {name: name for name in own_names}
@@ -68,7 +70,9 @@ def _is_automatic(layer: keras.Layer) -> bool:
     return re.fullmatch(rf"{re.escape(name)}(_\d+)?", layer.name) is not None
 
 
-def _of_optimizer(optimizer: Any, found: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _of_optimizer(
+    optimizer: keras.optimizers.Optimizer, found: Mapping[str, Variable]
+) -> Iterator[tuple[str, Variable]]:
     """Keras names what an optimizer keeps of a weight `PATH_OF_WEIGHT_quantity`, with underscores
     for the slashes; the longest path that fits is the weight's."""
     weights = {
@@ -85,7 +89,7 @@ def _of_optimizer(optimizer: Any, found: Mapping[str, Any]) -> Iterator[tuple[st
         yield name, variable
 
 
-def _of_attributes(value: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
+def _of_attributes(value: Any, seen: set[int]) -> Iterator[tuple[str, Variable]]:
     """By the attributes that lead there, through modules, layers, lists and dicts."""
     if id(value) in seen:
         return

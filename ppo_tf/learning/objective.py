@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -163,7 +163,7 @@ class Objective:
             metrics[name] = ops.masked_mean(value, valid) if value.shape.rank else value
         return Terms(policy_loss, value_loss, metrics, old_dist, new_dist, actions, valid)
 
-    def _forward(self, batch: Batch) -> tuple[Nest, Tensor]:
+    def _forward(self, batch: Batch) -> tuple[Mapping[str, Nest], Tensor]:
         """The distribution's parameters and V(s), [L, n, ...]."""
         if self.joint is not None:
             return recurrent.unroll(self.joint, batch.observations, [], batch.starts)[0]

@@ -6,14 +6,14 @@ There is then no moment at which the weights in memory are bad, whenever the pro
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
+import keras
 import tensorflow as tf
 
 from ppo_tf.types import Tensor
 
 
-def snapshot(variables: Sequence[Any]) -> list[Tensor]:
+def snapshot(variables: Sequence[tf.Variable | keras.Variable]) -> list[Tensor]:
     """Copies of the variables' values."""
     return [tf.identity(variable) for variable in variables]
 
@@ -23,7 +23,9 @@ def all_finite(scalars: Sequence[Tensor]) -> Tensor:
     return tf.reduce_all(tf.math.is_finite(tf.stack([tf.cast(x, tf.float32) for x in scalars])))
 
 
-def keep_if(good: Tensor, variables: Sequence[Any], before: Sequence[Tensor]) -> None:
+def keep_if(
+    good: Tensor, variables: Sequence[tf.Variable | keras.Variable], before: Sequence[Tensor]
+) -> None:
     """Sets all variables back to the snapshot `before`, unless `good`, bool scalar, is true."""
     for variable, value in zip(variables, before, strict=True):
         variable.assign(tf.where(good, tf.convert_to_tensor(variable), value))

@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -28,7 +28,8 @@ from ppo_tf.learning.objective import Objective, Terms
 from ppo_tf.support import seeds
 from ppo_tf.types import Metrics, Tensor
 
-_plain = tf.autograph.experimental.do_not_convert
+Function = TypeVar("Function", bound=Callable[..., Any])
+_plain: Callable[[Function], Function] = tf.autograph.experimental.do_not_convert
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,12 @@ class MinibatchUpdate:
 
     @_plain
     def _prepare(
-        self, batch: Batch, objective: Objective, variables: Any, optimizer: Any, draws: Tensor
+        self,
+        batch: Batch,
+        objective: Objective,
+        variables: Sequence[keras.Variable],
+        optimizer: keras.optimizers.Optimizer,
+        draws: Tensor,
     ) -> tuple[Callable[[Batch, Tensor], tuple[Metrics, Tensor]], Metrics]:
         """The gradient step, traced, and the zeros that its metrics are added to."""
         step = functools.partial(self._gradient_step, objective, variables, optimizer)
