@@ -127,7 +127,7 @@ def tensors(tensor: Tensor, nest: Nest) -> None:
     ppo_tf.ops.discounted_sum(tensor, 0.9)  # type: ignore[arg-type]
     ppo_tf.ops.standardize(steps, tensor > 0.0)  # type: ignore[arg-type]
     ppo_tf.ops.merge_time("observations")  # type: ignore[type-var]
-    tensor.rank  # type: ignore[attr-defined]
+    _ = tensor.rank  # type: ignore[attr-defined]
     ppo_tf.GAE()(rewards=tensor, values=tensor)  # type: ignore[call-arg]
 
 
