@@ -102,6 +102,8 @@ def test_what_needs_no_tensorflow_does_not_import_it():
         "import sys, ppo_tf\n"
         "ppo_tf.presets, ppo_tf.runs, ppo_tf.spaces.leaves, ppo_tf.masks\n"
         "import ppo_tf.command.listing, ppo_tf.support.seeds, ppo_tf.support.folders\n"
+        "import ppo_tf.collecting.autoreset, ppo_tf.collecting.checks, ppo_tf.collecting.episodes\n"
+        "import ppo_tf.environments.backends, ppo_tf.policies.litert_engine\n"
         "print([m for m in ('tensorflow', 'keras') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
