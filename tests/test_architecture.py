@@ -65,6 +65,17 @@ def test_packages_import_only_from_those_before_them():
         before.add(room)
 
 
+def test_the_printed_layout_names_every_file():
+    """The tree in BUILD_NOTES.md, read by its indentation."""
+    folders, found = [], []
+    for line in re.search(r"```\nppo_tf/\n(.*?)```", TABLE.read_text(), re.DOTALL)[1].splitlines():
+        name, depth = line.split()[0], (len(line) - len(line.lstrip())) // 2 - 1
+        folders = [*folders[:depth], name.rstrip("/")]
+        if not name.endswith("/"):
+            found.append(".".join(folders).removesuffix(".py"))
+    assert sorted(found) == sorted(set(NAMES) - {"_version"})
+
+
 def test_no_two_modules_of_a_package_import_each_other():
     """Circles within a package, which the table does not show."""
     edges = {}
