@@ -7,7 +7,7 @@ space is its own single leaf and stays unchanged.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gymnasium
@@ -75,6 +75,22 @@ def unflatten(space: gymnasium.Space[Any], flat: Nest) -> Any:
         return parts if isinstance(space, gymnasium.spaces.Dict) else tuple(parts.values())
 
     return build(space, "")
+
+
+def map_leaves(function: Callable[..., Any], *nests: Nest) -> Nest:
+    """Calls a function with the leaves of each path, or with the plain values as they are.
+
+    Args:
+        function: of as many arguments as there are nests.
+        nests: all plain, or all {path: leaf} with the same paths.
+
+    Returns:
+        What the function returns, nested likewise.
+    """
+    first = nests[0]
+    if not isinstance(first, dict):
+        return function(*nests)
+    return {path: function(*(nest[path] for nest in nests)) for path in first}
 
 
 def _join(prefix: str, key: Any) -> str:
