@@ -53,6 +53,7 @@ class Tensor(Protocol):
 
 
 Nest = Tensor | Mapping[str, "Nest"]  # a tensor, or tensors by name or path
+Arrays = np.ndarray | dict[str, np.ndarray]  # likewise, on the environment's side
 Structure = TypeVar(  # what tf.nest takes apart: functions return it as they got it
     "Structure", bound=Tensor | Mapping[str, Any] | tuple[Any, ...] | list[Any]
 )

@@ -14,7 +14,7 @@ from gymnasium.vector import AutoresetMode
 
 from ppo_tf import spaces
 from ppo_tf.collecting.rows import Final, Rows
-from ppo_tf.types import Nest
+from ppo_tf.types import Arrays
 
 
 class AutoReset(Protocol):
@@ -31,8 +31,8 @@ class AutoReset(Protocol):
         ...
 
     def after(
-        self, step: int, rows: Rows, observations: Nest, infos: dict[str, Any]
-    ) -> tuple[Nest, np.ndarray]:
+        self, step: int, rows: Rows, observations: Arrays, infos: dict[str, Any]
+    ) -> tuple[Arrays, np.ndarray]:
         """Follows up on a step.
 
         Args:
@@ -97,7 +97,9 @@ class SameStep:
         """See `AutoReset`."""
         self.starting = np.ones(self._num_envs, bool)
 
-    def after(self, step, rows, observations, infos):
+    def after(
+        self, step: int, rows: Rows, observations: Arrays, infos: dict[str, Any]
+    ) -> tuple[Arrays, np.ndarray]:
         """See `AutoReset`."""
         done = rows.terminated[step] | rows.truncated[step]
         if done.any():
@@ -107,7 +109,7 @@ class SameStep:
             rows.finals.append(Final(step, environments, stacked))
         return observations, done
 
-    def finish(self, done):
+    def finish(self, done: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `AutoReset`."""
         starts = _after(self.starting, done)
         self.starting = done[-1].copy()
@@ -125,7 +127,9 @@ class Disabled:
         """See `AutoReset`."""
         self.starting = np.ones(self._envs.num_envs, bool)
 
-    def after(self, step, rows, observations, infos):
+    def after(
+        self, step: int, rows: Rows, observations: Arrays, infos: dict[str, Any]
+    ) -> tuple[Arrays, np.ndarray]:
         """See `AutoReset`."""
         done = rows.terminated[step] | rows.truncated[step]
         if done.any():
@@ -136,7 +140,7 @@ class Disabled:
             observations = spaces.flatten(self._envs.single_observation_space, reset)
         return observations, done
 
-    def finish(self, done):
+    def finish(self, done: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `AutoReset`."""
         starts = _after(self.starting, done)
         self.starting = done[-1].copy()
@@ -156,7 +160,9 @@ class NextStep:
         self.starting = np.ones(self._num_envs, bool)
         self._resetting = np.zeros(self._num_envs, bool)  # the coming rollout's first row
 
-    def after(self, step, rows, observations, infos):
+    def after(
+        self, step: int, rows: Rows, observations: Arrays, infos: dict[str, Any]
+    ) -> tuple[Arrays, np.ndarray]:
         """See `AutoReset`."""
         if not self._has_memory:  # who acts doesn't look at the starts
             return observations, self.starting
@@ -164,7 +170,7 @@ class NextStep:
         ended = rows.terminated[step - 1] | rows.truncated[step - 1] if step else self._resetting
         return observations, ended
 
-    def finish(self, done):
+    def finish(self, done: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `AutoReset`."""
         resets = _after(self._resetting, done)
         starts = _after(self.starting, resets)

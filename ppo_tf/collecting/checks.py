@@ -11,7 +11,7 @@ import numpy as np
 from ppo_tf import spaces
 from ppo_tf.collecting.rows import Final
 from ppo_tf.spaces import masks
-from ppo_tf.types import Nest
+from ppo_tf.types import Arrays
 
 
 class NonFinite(NamedTuple):
@@ -30,7 +30,7 @@ class NonFinite(NamedTuple):
     value: Any
 
 
-def find_non_finite(seen: Nest, rewards: np.ndarray, finals: Sequence[Final]) -> NonFinite | None:
+def find_non_finite(seen: Arrays, rewards: np.ndarray, finals: Sequence[Final]) -> NonFinite | None:
     """The first number that isn't finite, by step and then by environment; None if all are.
 
     Args:
@@ -95,7 +95,7 @@ def mask_sizes(
 
 
 def find_empty_mask(
-    sizes: Mapping[str, tuple[int, ...]], seen: Nest, valid: np.ndarray
+    sizes: Mapping[str, tuple[int, ...]], seen: Arrays, valid: np.ndarray
 ) -> EmptyMask | None:
     """The first row on which an agent had no valid action; None if there is none.
 

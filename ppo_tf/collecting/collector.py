@@ -16,7 +16,7 @@ from ppo_tf.environments.backends import environment_seeds, reset
 from ppo_tf.policies.acting import EngineName, make_acting
 from ppo_tf.policies.policy import Policy
 from ppo_tf.spaces.masks import MASK_KEY
-from ppo_tf.types import Episode, Nest, NonFiniteError, Trajectory
+from ppo_tf.types import Arrays, Episode, Nest, NonFiniteError, Trajectory
 
 
 class VectorCollector:
@@ -66,7 +66,7 @@ class VectorCollector:
         )
         self._seed = seed
         self._iterations = self._first_iteration = iterations
-        self._observations: Nest = None
+        self._observations: Arrays | None = None
         self._episodes = EpisodeSums(self.num_envs)
 
     def begin_episodes(self, iterations: int) -> None:
@@ -147,12 +147,12 @@ class VectorCollector:
         observations, *rest = self.envs.step(nested)
         return self._flat(observations), *rest
 
-    def _flat(self, observations: Any) -> Nest:
+    def _flat(self, observations: Any) -> Arrays:
         return spaces.flatten(self.envs.single_observation_space, observations)
 
     def _check_finite(
         self,
-        seen: Nest,
+        seen: Arrays,
         rewards: np.ndarray,
         finals: list[Final],
         cause: Exception | None = None,
@@ -164,7 +164,7 @@ class VectorCollector:
                 f"{self._rows_before + bad.step}: {bad.value}"
             ) from cause
 
-    def _check_masks(self, seen: Nest, valid: np.ndarray) -> None:
+    def _check_masks(self, seen: Arrays, valid: np.ndarray) -> None:
         """Raises ValueError where an agent had no valid action."""
         if bad := find_empty_mask(self._mask_sizes, seen, valid):
             raise ValueError(

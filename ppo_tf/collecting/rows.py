@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ppo_tf import spaces
-from ppo_tf.types import Nest
+from ppo_tf.types import Arrays, Nest
 
 
 class Final(NamedTuple):
@@ -21,7 +21,7 @@ class Final(NamedTuple):
 
     step: int
     environments: np.ndarray
-    observations: Nest
+    observations: Arrays
 
 
 class Rows:
@@ -40,13 +40,13 @@ class Rows:
         finals: the successors that are not in `seen`.
     """
 
-    def __init__(self, horizon: int, observations: Nest):
+    def __init__(self, horizon: int, observations: Arrays):
         def room(batch: np.ndarray) -> np.ndarray:
             # Models compute in float32: storing more would only be copied.
             dtype = np.float32 if np.issubdtype(batch.dtype, np.floating) else batch.dtype
             return np.empty((horizon + 1, *batch.shape), dtype)
 
-        self.seen = spaces.map_leaves(room, observations)
+        self.seen: Arrays = spaces.map_leaves(room, observations)
         some = next(iter(self.seen.values())) if isinstance(self.seen, dict) else self.seen
         shape = (horizon, some.shape[1])
         self.actions: list[Nest] = []
@@ -54,19 +54,19 @@ class Rows:
         self.terminated, self.truncated = np.empty(shape, bool), np.empty(shape, bool)
         self.finals: list[Final] = []
 
-    def see(self, step: int, observations: Nest) -> None:
+    def see(self, step: int, observations: Arrays) -> None:
         """Stores what the agent sees before a step, [B, ...]."""
         _store(self.seen, step, observations)
 
-    def successors(self) -> Nest:
+    def successors(self) -> Arrays:
         """The true successors [T, B, ...]: at an episode's end its final observation."""
-        found = spaces.map_leaves(lambda x: x[1:].copy(), self.seen)
+        found: Arrays = spaces.map_leaves(lambda x: x[1:].copy(), self.seen)
         for final in self.finals:
             _store(found, (final.step, final.environments), final.observations)
         return found
 
 
-def _store(arrays: Nest, index: Any, values: Nest) -> None:
+def _store(arrays: Arrays, index: Any, values: Any) -> None:
     if isinstance(arrays, dict):
         for path, array in arrays.items():
             array[index] = values[path]

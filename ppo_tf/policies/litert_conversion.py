@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -11,6 +12,7 @@ from ppo_tf.policies.engines import Results
 from ppo_tf.policies.litert_engine import LiteRTEngine, LiteRTModel
 from ppo_tf.policies.policy_step import PolicyStep
 from ppo_tf.support import quiet
+from ppo_tf.types import Tensor
 
 
 class CannotServeError(Exception):
@@ -42,7 +44,7 @@ def convert(step: PolicyStep) -> LiteRTModel:
     """Converts a policy's step, its weights being inputs; raises whatever the converter raises."""
     structure: Results | None = None
 
-    def flat(**tensors):
+    def flat(**tensors: Tensor) -> dict[str, Tensor]:
         nonlocal structure
         flat_arguments = [tensors[name] for name in inputs]
         structure = step(tf.nest.pack_sequence_as(step.example, flat_arguments))
@@ -61,18 +63,19 @@ def convert(step: PolicyStep) -> LiteRTModel:
         converter.convert(),
         tf.nest.pack_sequence_as(step.example, inputs),
         tf.nest.pack_sequence_as(structure, outputs),
-        step.example.state,
+        [np.asarray(part) for part in step.example.state],
     )
 
 
 def _agrees(engine: LiteRTEngine, step: PolicyStep) -> bool:
     """Whether a conversion computes what Keras does; one that is off must not act."""
-    weights, observations, state, noise = step.example
+    example: Any = step.example  # of NumPy arrays
+    weights, observations, state, noise = example
     engine.begin(weights, tf.nest.map_structure(lambda x: x[None], noise))
     starts = np.zeros(len(tf.nest.flatten(observations)[0]), bool)
     made = (*engine(observations, 0, starts), engine.state)
     engine.state = [part.copy() for part in state]
-    expected = step(tf.nest.map_structure(tf.constant, step.example))
+    expected = step(tf.nest.map_structure(tf.constant, example))
     return all(
         one.dtype == other.dtype and np.allclose(one, other, rtol=1e-4, atol=1e-4)
         for one, other in zip(

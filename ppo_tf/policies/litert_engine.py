@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ppo_tf.policies.engines import Arguments, Results
-from ppo_tf.types import Nest
+from ppo_tf.types import Arrays, Nest
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,14 @@ class LiteRTEngine:
         self._interpreter.allocate_tensors()
         runner = self._interpreter.get_signature_runner()
         inputs, outputs = runner.get_input_details(), runner.get_output_details()
-        self._inputs = Arguments(*(_indices(names, inputs) for names in model.inputs))
-        self._outputs = Results(*(_indices(names, outputs) for names in model.outputs))
-        self._observations = (
-            [(index, path) for path, index in self._inputs.observations.items()]
-            if isinstance(self._inputs.observations, dict)
-            else [(self._inputs.observations, None)]
+        # Indices of tensors, in place of the tensors.
+        self._inputs: Any = Arguments(*(_indices(names, inputs) for names in model.inputs))
+        self._outputs: Any = Results(*(_indices(names, outputs) for names in model.outputs))
+        observed: Any = self._inputs.observations
+        self._observations: list[tuple[int, str | None]] = (
+            [(index, path) for path, index in observed.items()]
+            if isinstance(observed, dict)
+            else [(observed, None)]
         )
         self._noise: list[tuple[int, np.ndarray]] = []
         self.state = [part.copy() for part in model.initial_state]
@@ -81,13 +83,13 @@ class LiteRTEngine:
             self.state = [interpreter.get_tensor(index) for index in self._outputs.state]
         return self._read(self._outputs.raw), self._read(self._outputs.action)
 
-    def _read(self, outputs: Nest) -> Nest:
+    def _read(self, outputs: Any) -> Arrays:
         if isinstance(outputs, dict):
             return {path: self._interpreter.get_tensor(index) for path, index in outputs.items()}
         return self._interpreter.get_tensor(outputs)
 
 
-def _indices(names: Nest, details: dict[str, dict[str, Any]]) -> Nest:
+def _indices(names: Any, details: dict[str, dict[str, Any]]) -> Any:
     """The indices of tensors, nested like their names."""
     if isinstance(names, dict):
         return {key: _indices(part, details) for key, part in names.items()}
@@ -96,7 +98,7 @@ def _indices(names: Nest, details: dict[str, dict[str, Any]]) -> Nest:
     return details[names]["index"]
 
 
-def _pairs(indices: Nest, values: Nest) -> Iterator[tuple[int, np.ndarray]]:
+def _pairs(indices: Any, values: Any) -> Iterator[tuple[int, np.ndarray]]:
     """Each index with its value; both nests have the same structure."""
     if isinstance(indices, dict):
         for key in indices:

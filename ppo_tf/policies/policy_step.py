@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import gymnasium
 import keras
 import numpy as np
@@ -42,7 +45,7 @@ class PolicyStep:
         self._parameters, _ = policy.step(observations, state)
         noise_of_step = tf.nest.map_structure(lambda x: x[0], self.draw_noise(generator, 1))
         self.example = Arguments(
-            self.read_weights(), observations, [part.numpy() for part in state], noise_of_step
+            self.read_weights(), observations, [np.array(part) for part in state], noise_of_step
         )
 
     def read_weights(self) -> list[np.ndarray]:
@@ -71,6 +74,8 @@ def _read(variable: tf.Variable) -> np.ndarray:
     return tf.raw_ops.ReadVariableOp(resource=variable.handle, dtype=variable.dtype).numpy()
 
 
-def _draw_seeds(generator, steps, parameters):
+def _draw_seeds(
+    generator: np.random.Generator, steps: int, parameters: Mapping[str, Any]
+) -> np.ndarray:
     # No negative words, see `seeds.derive_words`.
     return generator.integers(2**31, size=(steps, 2), dtype=np.int32)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from ppo_tf import ops
-from ppo_tf.policies.engines import Arguments
+from ppo_tf.policies.engines import Arguments, Results
 from ppo_tf.policies.policy_step import PolicyStep
 from ppo_tf.types import Nest, Tensor
 
@@ -31,11 +32,13 @@ class TensorFlowEngine:
         # step, because TensorFlow checks all inputs in Python.
         self._weights = [tf.Variable(weight, trainable=False) for weight in example.weights]
 
-        def act(observations, state, starts, noise):
+        def act(
+            observations: Nest, state: Sequence[Tensor], starts: Tensor, noise: Nest
+        ) -> Results:
             weights = [variable.read_value() for variable in self._weights]
             return step(Arguments(weights, observations, ops.emptied(starts, state), noise))
 
-        def specs(nest):
+        def specs(nest: Any) -> Any:
             return tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), nest)
 
         num_envs = len(tf.nest.flatten(example.observations)[0])

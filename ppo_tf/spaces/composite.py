@@ -51,7 +51,7 @@ def paths(space: gymnasium.Space[Any]) -> list[str]:
     return list(found) if isinstance(found, dict) else []
 
 
-def flatten(space: gymnasium.Space[Any], value: Any) -> Nest:
+def flatten(space: gymnasium.Space[Any], value: Any) -> Any | dict[str, Any]:
     """Flattens a value, or a batch of values, to {path: leaf value}; a plain one is unchanged.
 
     Args:
@@ -77,7 +77,7 @@ def unflatten(space: gymnasium.Space[Any], flat: Nest) -> Any:
     return build(space, "")
 
 
-def map_leaves(function: Callable[..., Any], *nests: Nest) -> Nest:
+def map_leaves(function: Callable[..., Any], *nests: Any) -> Any | dict[str, Any]:
     """Calls a function with the leaves of each path, or with the plain values as they are.
 
     Args:
