@@ -33,7 +33,7 @@ METRIC = flags.DEFINE_string(
 SMOOTH = flags.DEFINE_integer(
     "smooth",
     None,
-    "Window of a moving average, in environment steps back (default: none).",
+    "Window of a trailing moving average, in environment steps (default: none).",
     flag_values=FLAGS,
 )
 GROUP_BY = flags.DEFINE_list(

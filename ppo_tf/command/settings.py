@@ -23,7 +23,7 @@ GROUPS: dict[str, tuple[Declaration, ...]] = {
             "auto",
             "How environments are stepped.",
             choices=(
-                Choice("auto", "the fastest installed one that pays off for num_envs environments"),
+                Choice("auto", "the fastest one that is installed and worthwhile for num_envs"),
                 Choice("sync", "one environment after another"),
                 Choice("async", "each environment in its own process"),
                 Choice("vector", "the environment's own vector class, which steps all at once"),
@@ -205,7 +205,7 @@ GROUPS: dict[str, tuple[Declaration, ...]] = {
             "auto",
             "Network that encodes images.",
             choices=(
-                Choice("auto", "nature, or small if a side of the image has less than 36 pixels"),
+                Choice("auto", "nature, or small if a side has fewer than 36 pixels"),
                 Choice(
                     "nature",
                     "three convolutions and a dense layer (Mnih et al. 2015)",

@@ -67,8 +67,8 @@ class Learner:
 
     Args:
         policy: policy that acts and learns.
-        critic: keras.Model from observations [B, ...] to values [B]; None: every value is 0, as for
-            `RewardToGo(baseline=False)`.
+        critic: keras.Model from observations [B, ...] to values [B]; None: every value is 0, which
+            suits `RewardToGo(baseline=False)`.
         optimizer: a Keras optimizer, by default `default_optimizer()`. Its schedule counts gradient
             steps; its `global_clipnorm` clips gradients.
         estimator: advantage estimator, by default `GAE()`.
