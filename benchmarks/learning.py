@@ -3,8 +3,8 @@
     python benchmarks/learning.py --env=Pendulum-v1 --seeds=10
     python benchmarks/learning.py --env=CartPole-v1 --seeds=3 --pairs
 
-Each run is examples/train.py in a process of its own, with no flag but the environment, the seed
-and, with --pairs, the estimator and the loss. Flags it does not know go on to the training command.
+Each run is examples/train.py in a separate process, with no flags but the environment, the seed
+and, with --pairs, the estimator and the loss. Other flags are passed on to the training command.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def run(env, seed, flags, estimator="", loss=""):
 
 
 def jobs(args):
-    """The runs to make, as arguments of `run`."""
+    """Returns the arguments of `run` for each run to make."""
     if not args.pairs:
         return [(args.env, seed, args.flags) for seed in range(args.seeds)]
     listed = []

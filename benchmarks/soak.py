@@ -2,8 +2,8 @@
 
     python benchmarks/soak.py                     # 20M steps of CartPole-v1, 64 environments
 
-Trains with everything that a run writes (checkpoints, metrics.csv, TensorBoard events, periodic
-evaluation) and notes resident memory, open files and time per step at every tenth of the way.
+Trains with everything that a run can write (checkpoints, metrics.csv, TensorBoard events, periodic
+evaluation) and records resident memory, open files and time per step after every tenth of the run.
 """
 
 import argparse
@@ -21,7 +21,7 @@ COLUMNS = ["steps", "us_per_step", "resident_mb", "open_files"]
 
 
 def watch(process, metrics, total_steps, parts):
-    """A row for each part of the way, as the process passes it."""
+    """Yields a row for each part of the run, as soon as the process has completed it."""
     before, start = 0, 0.0
     for part in range(1, parts + 1):
         while (now := progress(metrics)) is None or now[0] < part * total_steps // parts * 0.999:
@@ -39,7 +39,7 @@ def watch(process, metrics, total_steps, parts):
 
 
 def progress(metrics):
-    """Environment steps and seconds of the last whole row, or None."""
+    """Returns environment steps and seconds from the last complete row, or None."""
     if not metrics.exists():
         return None
     with open(metrics, "rb") as file:
@@ -54,7 +54,7 @@ def progress(metrics):
 
 
 def resident_mb(pid):
-    """Resident memory of a process."""
+    """Returns the resident memory of a process, in MB."""
     with open(f"/proc/{pid}/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
@@ -62,7 +62,7 @@ def resident_mb(pid):
 def main():
     """Trains, prints the table and writes it."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--steps", type=int, default=20_000_000, help="in all (default: 20M)")
+    parser.add_argument("--steps", type=int, default=20_000_000, help="total (default: 20M)")
     parser.add_argument("--parts", type=int, default=10, help="rows of the table (default: 10)")
     default = HERE / "results" / "soak.csv"
     parser.add_argument("--out", type=Path, default=default, help=f"CSV file (default: {default})")

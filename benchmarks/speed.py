@@ -3,10 +3,10 @@
     python benchmarks/speed.py                # ppo_tf against Stable-Baselines3, SBX and CleanRL
     python benchmarks/speed.py --scaling      # how ppo_tf grows with environments, steps, networks
 
-Every measurement is a process of its own: it makes the environments, trains until everything is
+Every measurement is a separate process: it makes the environments, trains until everything is
 compiled, then times whole iterations. Libraries take turns, so that a slow moment of the machine
-hits all. Peers run in a virtual environment that this script makes (--peers says where), with the
-thread count and vector class that are best for them in each case.
+hits them all. Peers run in a virtual environment that this script creates (--peers says where),
+with the thread count and vector class that are fastest for them in each case.
 """
 
 import argparse
@@ -44,7 +44,7 @@ COLUMNS += ["environment", "acting", "bookkeeping", "update", "options"]
 
 
 def measure(python, library, env, num_envs, horizon, epochs, minibatch, iterations, **options):
-    """One process; returns what it printed: steps/s, memory, time to the first update, shares."""
+    """Measures in a process; returns steps/s, memory, time to the first update and shares."""
     job = {
         "library": library,
         "env": env,
@@ -65,7 +65,7 @@ def measure(python, library, env, num_envs, horizon, epochs, minibatch, iteratio
 
 
 def make_peers(folder):
-    """A virtual environment with the peers; returns its interpreter."""
+    """Creates a virtual environment with the peers; returns its interpreter."""
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
     if not python.exists():
         print(f"installing peers into {folder}", flush=True)
@@ -81,7 +81,7 @@ def make_peers(folder):
 
 
 def best_options(python, library, case):
-    """The peer's fastest setting in this case, by one shorter run of each."""
+    """Returns the peer's fastest options in this case, by one shorter run of each."""
     env, *sizes, iterations = case
     choices = [{"threads": 1, "subprocesses": False}, {"threads": 2, "subprocesses": False}]
     if (
@@ -114,7 +114,7 @@ def compare(args):
 
 
 def show(rows):
-    """Prints one case: medians, and ratios of ppo_tf to the others repeat by repeat."""
+    """Prints one case: medians, and ratios of ppo_tf to the others, repeat by repeat."""
     groups = {lib: [r for r in rows if r["library"] == lib] for lib in LIBRARIES}
     ours = [r["steps_per_second"] for r in groups["ppo_tf"]]
     print(f"\n{rows[0]['case']}")
@@ -135,7 +135,7 @@ def show(rows):
 
 
 def scaling(args):
-    """How time per step and memory of ppo_tf grow."""
+    """Measures how time per step and memory of ppo_tf grow."""
     cases = [("environments", n, ("CartPole-v1", n, 128, 4, n * 32, 10), {}) for n in
              (1, 4, 16, 64, 256)]  # fmt: skip
     cases += [("steps", 1024 * its, ("CartPole-v1", 8, 128, 4, 256, its), {}) for its in
@@ -168,7 +168,7 @@ def write(path, columns, rows):
 
 
 def main():
-    """Parses the arguments and runs what they ask for."""
+    """Parses the arguments and runs the comparison or the scaling."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--scaling", action="store_true", help="ppo_tf over sizes")
     parser.add_argument("--cases", nargs="*", choices=CASES, help="some cases only (default: all)")

@@ -1,6 +1,6 @@
-"""One measurement of benchmarks/speed.py, in a process of its own: prints a line of JSON.
+"""One measurement of benchmarks/speed.py, in a separate process: prints a line of JSON.
 
-Peers are used by their public interface, with the settings they share with ppo_tf: environments,
+Peers are used through their public interfaces, with settings that ppo_tf shares: environments,
 horizon, epochs, minibatch size, two hidden layers of 64 tanh units for actor and critic each.
 """
 
@@ -14,7 +14,7 @@ WARM_UP = 2  # iterations before timing: everything is compiled then
 
 
 def peak_mb():
-    """Most memory this process has held, MB."""
+    """Returns the peak memory of this process, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
@@ -25,7 +25,7 @@ class Stopwatch:
         self.spent = {}
 
     def wrap(self, name, function):
-        """The same callable, timed."""
+        """Returns the same callable, timed."""
         self.spent[name] = 0.0
 
         def timed(*args, **kwargs):
@@ -38,7 +38,7 @@ class Stopwatch:
 
 
 def shares(collector, learner, iterations):
-    """Shares of wall time in environment, acting, update and the rest."""
+    """Returns the shares of wall time in environment, acting, update and bookkeeping."""
     watch = Stopwatch()
     collector.envs.step = watch.wrap("environment", collector.envs.step)
     collector.acting = Timed(collector.acting, watch)
@@ -59,7 +59,7 @@ class Timed:
         self._act = watch.wrap("acting", acting)
 
     def __call__(self, observations, step, starts):
-        """As the engine's."""
+        """Acts like the engine."""
         return self._act(observations, step, starts)
 
 
@@ -96,7 +96,7 @@ def run_ppo_tf(job):
         "peak_mb": memory,
         "first_update_s": first,
         "engines": {"backend": backend, "acting": collector.acting.description},
-        # 2 per weight and sample forward, 4 backward; what else an update does is not counted
+        # 2 per weight and sample forward, 4 backward; the rest of an update is not counted
         "update_flops": 6 * weights * samples / sorted(updates)[2],
         "matmul_flops": matmul_flops(),
         **shares(collector, learner, max(job["iterations"] // 2, 2)),
@@ -104,14 +104,14 @@ def run_ppo_tf(job):
 
 
 def timed(function):
-    """Seconds that a call takes."""
+    """Returns the seconds that a call takes."""
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
 
 
 def matmul_flops(size=2048):
-    """FLOP/s of a large float32 matrix product in TensorFlow, the best of 5."""
+    """Returns the FLOP/s of a large float32 matrix product in TensorFlow, the best of 5."""
     import tensorflow as tf
 
     a = tf.random.normal((size, size))
@@ -161,7 +161,7 @@ def run_sb3(job):
     moments = []
 
     class Moments(BaseCallback):
-        """Notes when each rollout starts."""
+        """Records when each rollout starts."""
 
         def _on_rollout_start(self):
             moments.append(time.perf_counter())
@@ -201,7 +201,7 @@ def run_cleanrl(job):
     moments = []
 
     class Writer:
-        """In place of TensorBoard's writer, so that nothing is written; notes each iteration."""
+        """Replaces TensorBoard's writer: writes nothing, records when each iteration ends."""
 
         def __init__(self, folder):
             pass

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import tensorflow as tf
 
-from ppo_tf.types import Nest, Tensor
+from ppo_tf.types import Structure, Tensor
 
 # e^20 = 5e8 is far outside any trust region and still has finite squares: a ratio of probabilities
 # that overflows would turn the gradient of a whole minibatch into NaN (0 x infinity).
@@ -35,23 +37,23 @@ def discounted_sum(x: Tensor, decay: Tensor) -> Tensor:
     )
 
 
-def merge_time(nest: Nest) -> Nest:
+def merge_time(nest: Structure) -> Structure:
     """Reshapes every tensor of `nest` from [T, B, ...] to [T * B, ...]."""
     return tf.nest.map_structure(lambda x: tf.reshape(x, [-1, *x.shape[2:]]), nest)
 
 
-def split_time(nest: Nest, steps: int) -> Nest:
+def split_time(nest: Structure, steps: int) -> Structure:
     """Undoes `merge_time`: reshapes every tensor from [steps * B, ...] to [steps, B, ...]."""
     return tf.nest.map_structure(lambda x: tf.reshape(x, [steps, -1, *x.shape[1:]]), nest)
 
 
-def to_sequences(nest: Nest, length: int) -> Nest:
+def to_sequences(nest: Structure, length: int) -> Structure:
     """Cuts [T, B, ...] into sequences of `length` steps, time-major: [length, T / length * B, ...].
 
     Sequence k * B + b holds the steps k * length to (k + 1) * length - 1 of environment b.
     """
 
-    def cut(x):
+    def cut(x: Tensor) -> Tensor:
         parts = tf.reshape(x, [x.shape[0] // length, length, *x.shape[1:]])
         parts = tf.transpose(parts, [1, 0, *range(2, len(parts.shape))])
         return tf.reshape(parts, [length, -1, *x.shape[2:]])
@@ -59,7 +61,7 @@ def to_sequences(nest: Nest, length: int) -> Nest:
     return tf.nest.map_structure(cut, nest)
 
 
-def emptied(starts: Tensor, state: list[Tensor]) -> list[Tensor]:
+def emptied(starts: Tensor, state: Sequence[Tensor]) -> list[Tensor]:
     """Returns a memory's state, set to zero where an episode starts.
 
     Args:
@@ -130,7 +132,9 @@ def explained_variance(predictions: Tensor, targets: Tensor, mask: Tensor) -> Te
     return tf.where(whole > 0, 1.0 - tf.math.divide_no_nan(left, whole), np.nan)
 
 
-def merge_moments(count, mean, variance, batch, weights):
+def merge_moments(
+    count: Tensor, mean: Tensor, variance: Tensor, batch: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Updates running moments with a new batch of samples (Chan et al. 1979).
 
     Args:

@@ -1,4 +1,4 @@
-"""Tiny Gymnasium environments with known answers. Call `register()` before making one by id."""
+"""Tiny Gymnasium environments with known answers. Call `register()` before creating one by id."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def register() -> None:
 
 
 class Counting(gymnasium.Env):
-    """Observation (step within the episode, number of the episode); two actions.
+    """Observes (step within the episode, number of the episode); has two actions.
 
-    Episode k of a seed lasts `length(k)` steps. It terminates where (first + k) is even and is
-    truncated where it is odd, `first` being drawn from the seed. The episodes of a seed are
-    numbered from first * 100, so that no two of different `first` share an observation.
+    Episode k of a seed lasts `length(k)` steps. It terminates if (first + k) is even and is
+    truncated if it is odd, where `first` is drawn from the seed. Episodes are numbered from
+    first * 100, so that seeds with different `first` share no observation.
 
     Args:
         longest: steps of the longest episode.
@@ -76,7 +76,7 @@ class Counting(gymnasium.Env):
         return self._observation(), reward, done and terminates, done and not terminates, {}
 
     def length(self, episode: int) -> int:
-        """Steps of an episode: 1 to `longest`."""
+        """Returns the number of steps of an episode: 1 to `longest`."""
         return 1 + (self.first + 3 * episode) % self.longest
 
     def _observation(self):
@@ -84,15 +84,15 @@ class Counting(gymnasium.Env):
 
 
 class Drawing(Counting):
-    """Counting that draws an image: left how far the episode is, right its last action.
+    """Counting with an image: the step on the left, the last action on the right.
 
-    Both as the brightness of red, 25 per step modulo 10 and 200 for the action 1. It does not draw
-    where TensorFlow is loaded.
+    Both are shown as a brightness of red, 25 per step modulo 10 and 200 for the action 1. Drawing
+    fails if TensorFlow is loaded.
 
     Args:
-        longest: as of Counting.
-        fault: what drawing does instead: "raise", "exit" from its process, "hang" with its pipes
-            closed, as a process that crashes slowly, or "none" to draw.
+        longest: see Counting.
+        fault: what drawing does instead: "raise", "exit" the process, "hang" with its pipes closed,
+            like a process that crashes slowly, or return "none".
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (Gymnasium's way)
@@ -127,9 +127,9 @@ class Drawing(Counting):
 
 
 class _Bad(gymnasium.Env):
-    """Gives `value` once, in the `at`-th step of its life (from 0); episodes last `length` steps.
+    """Returns `value` once, in its `at`-th step overall (from 0); episodes last `length` steps.
 
-    Rejects an action that is not finite, as simulators do. With at=None it never does.
+    With at=None it never returns it. It rejects actions that are not finite, as simulators do.
     """
 
     observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)
@@ -159,21 +159,21 @@ class _Bad(gymnasium.Env):
 
 
 class NaNReward(_Bad):
-    """A bad reward."""
+    """The reward is bad."""
 
     def _spoil(self, observation, reward):
         return observation, self.value
 
 
 class NaNObservation(_Bad):
-    """A bad second component of the observation."""
+    """The second component of the observation is bad."""
 
     def _spoil(self, observation, reward):
         return np.array([observation[0], self.value], np.float32), reward
 
 
 class TextObservation(Counting):
-    """Observes a text."""
+    """Observations are text."""
 
     observation_space = gymnasium.spaces.Text(4)
 
@@ -182,7 +182,7 @@ class TextObservation(Counting):
 
 
 class DictAction(Counting):
-    """Acts by a dict."""
+    """Actions are dicts that contain text."""
 
     action_space = gymnasium.spaces.Dict({"gas": gymnasium.spaces.Text(2)})
 
@@ -191,7 +191,7 @@ class DictAction(Counting):
 
 
 class NestedCounting(Counting):
-    """Counting with every kind of leaf, each of which shows the step within the episode."""
+    """Counting with leaves of every kind, each of which shows the step within the episode."""
 
     observation_space = gymnasium.spaces.Dict(
         {
@@ -220,9 +220,9 @@ class NestedCounting(Counting):
 
 
 class EmptyMask(gymnasium.Env):
-    """Allows no action at the `at`-th step of its life (from 0), and always at an episode's end.
+    """Masks all actions in its `at`-th step overall (from 0), and at the end of every episode.
 
-    Episodes last `length` steps; with at=None there is always a valid action to take.
+    Episodes last `length` steps. With at=None there is always a valid action to take.
     """
 
     observation_space = gymnasium.spaces.Dict(

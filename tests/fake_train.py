@@ -1,8 +1,8 @@
-"""Stands in for the training command in the tests of sweeps: its files without its work.
+"""Replaces the training command in tests of sweeps: writes its files without its work.
 
-The return is a parabola over the logarithm of the learning rate, best at 1e-3. Flags of its own:
---together=N waits until N runs have begun, --hang=NAME never ends the runs whose folder's name
-begins so, and lets them be bad. A learning rate of 7e-7 fails.
+The return is a parabola over the logarithm of the learning rate, best at 1e-3. Additional flags:
+--together=N waits until N runs have started; --hang=NAME makes runs whose folder's name starts with
+NAME bad and never-ending. A learning rate of 7e-7 fails.
 """
 
 import csv
@@ -26,7 +26,7 @@ if rate == 7e-7:
     sys.exit(1)
 deadline = time.monotonic() + 30
 while len(Path("starts.txt").read_text().splitlines()) < int(given.get("together", 0)):
-    assert time.monotonic() < deadline, "the others did not begin"
+    assert time.monotonic() < deadline, "the others did not start"
     time.sleep(0.01)
 hang = folder.name.startswith(given.get("hang", "none"))
 best = -10.0 * (math.log10(rate) + 3.0) ** 2 + seed - (1000.0 if hang else 0.0)

@@ -1,4 +1,4 @@
-"""Trajectories and learners to test with, small enough to be built many times."""
+"""Policies and trajectories for tests, small enough to be built many times."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ from ppo_tf.spaces.masks import segment_sizes
 
 
 def spaces(observation_space, action_space):
-    """What models and policies need to know of an environment."""
+    """Returns what models and policies need to know about an environment."""
     return SimpleNamespace(
         single_observation_space=observation_space, single_action_space=action_space
     )
@@ -43,13 +43,13 @@ NESTED = Dict(
 
 
 def masked(action_space):
-    """An observation space with an invalid-action mask for a Discrete or MultiDiscrete."""
+    """Returns an observation space with an action mask for a Discrete or MultiDiscrete."""
     size = sum(segment_sizes(action_space))
     return Dict({"observation": box(3), "action_mask": MultiBinary(size)})
 
 
 def make_policy(envs, *, continuous="clipped_gaussian", cell=None, **options):
-    """A tiny policy, with a memory if a cell is given."""
+    """Returns a tiny policy, with a memory if a cell is given."""
     options = {"hidden_sizes": (8,), "seed": 1, **options}
     if cell is None:
         return ppo_tf.mlp_policy(envs, continuous=continuous, **options)
@@ -64,8 +64,8 @@ def make_critic(envs, *, cell=None, **options):
 
 
 def observe(space, shape, seed=0):
-    """Observations [*shape, ...] drawn from a space, as `spaces.flatten` has them; in a mask the
-    first action of each choice is always valid."""
+    """Draws observations [*shape, ...] from a space, flattened as by `spaces.flatten`; masks always
+    allow the first action of each choice."""
     space.seed(seed)
     count = int(np.prod(shape))
     rows = [flatten(space, space.sample()) for _ in range(count)]
@@ -84,33 +84,33 @@ def observe(space, shape, seed=0):
 
 
 def merge(nest):
-    """[T, B, ...] to [T * B, ...]."""
+    """Reshapes [T, B, ...] to [T * B, ...]."""
     return tf.nest.map_structure(lambda x: x.reshape(-1, *x.shape[2:]), nest)
 
 
 def contained(space, actions):
-    """Whether each of a batch of flat actions is in the space."""
+    """Whether all flat actions of a batch are in the space."""
     count = len(tf.nest.flatten(actions)[0])
     each = [tf.nest.map_structure(lambda x, i=i: np.asarray(x[i]), actions) for i in range(count)]
     return all(space.contains(unflatten(space, action)) for action in each)
 
 
 def assert_close(one, other, **tolerance):
-    """Nests of the same structure with close numbers."""
+    """Asserts that nests have the same structure and close numbers."""
     tf.nest.assert_same_structure(one, other)
     for a, b in zip(tf.nest.flatten(one), tf.nest.flatten(other), strict=True):
         np.testing.assert_allclose(a, b, **tolerance)
 
 
 def trajectory(envs, policy, horizon=8, num_envs=2, seed=0):
-    """Random facts with actions drawn by the policy; both kinds of ends and invalid rows occur."""
+    """Returns random data with the policy's actions, both kinds of ends and invalid rows."""
     rng = np.random.default_rng(seed)
     shape = (horizon, num_envs)
     observations = observe(envs.single_observation_space, shape, seed)
     terminated = rng.random(shape) < 0.2
     truncated = (rng.random(shape) < 0.2) & ~terminated
     valid = np.ones(shape, bool)
-    valid[1:] = ~(terminated | truncated)[:-1]  # as after an auto-reset of the mode NEXT_STEP
+    valid[1:] = ~(terminated | truncated)[:-1]  # as with auto-resets in the mode NEXT_STEP
     starts = np.concatenate([np.ones((1, num_envs), bool), ~valid[:-1]])
     state = policy.initial_state(num_envs)
     parameters, _ = policy.unroll(
@@ -131,7 +131,7 @@ def trajectory(envs, policy, horizon=8, num_envs=2, seed=0):
 
 
 def numbers(learner):
-    """Everything an update changes, as NumPy arrays."""
+    """Returns everything an update changes, as NumPy arrays."""
     return [np.array(tf.convert_to_tensor(v)) for v in learner.variables]
 
 
@@ -156,15 +156,15 @@ for path in pathlib.Path(sys.argv[1]).glob("*.npz"):
 
 
 def act_elsewhere(learners, folder):
-    """Exports policies and critics, and runs all in one process without ppo_tf, TFP and Keras.
+    """Exports policies and critics and runs all in one process without ppo_tf, TFP and Keras.
 
     Args:
         learners: {name: (environment, learner)}.
-        folder: to write into.
+        folder: folder to write to.
 
     Returns:
-        {name: {"signature:result": array}}, results for `observe(space, (5,))`, seed (1, 2) and, of
-        a memory, a state of 0.1.
+        {name: {"signature:result": array}}: results for `observe(space, (5,))`, seed (1, 2) and,
+        with a memory, a state of 0.1.
     """
     for name, (envs, learner) in learners.items():
         ppo_tf.export_policy(learner.policy, folder / name, critic=learner.critic)

@@ -1,4 +1,4 @@
-"""The training loop to test with: a tiny learner, rollouts that are there already, logs made up."""
+"""Training loops for tests: a tiny learner, precollected rollouts, made-up logs."""
 
 import environments
 import numpy as np
@@ -12,7 +12,7 @@ BATCH = HORIZON * NUM_ENVS
 
 
 def make_learner(env_id=environments.COUNTING, seed=0, **options):
-    """(learner, environments); not compiled by XLA, whose compilations are most of a short run."""
+    """Returns (learner, environments); without XLA, whose compilation dominates short runs."""
     envs = ppo_tf.make_envs(env_id, NUM_ENVS, seed=seed)
     options = {"epochs": 1, "minibatch_size": BATCH // 2, "jit_compile": False, **options}
     network = {"hidden_sizes": (4,), "seed": seed}
@@ -21,7 +21,7 @@ def make_learner(env_id=environments.COUNTING, seed=0, **options):
 
 
 class Data:
-    """A collector of finished rollouts; with `begin_episodes` it goes on where a checkpoint was."""
+    """A collector that returns given rollouts; `begin_episodes` continues at a checkpoint."""
 
     def __init__(self, rollouts):
         self.horizon, self.num_envs = rollouts[0][0].rewards.shape
@@ -37,7 +37,7 @@ class Data:
 
 
 class Loop:
-    """Drives one callback as `fit` does, with logs made up."""
+    """Drives one callback as `fit` does, with made-up logs."""
 
     def __init__(self, callback, total=10, model=None, step=100):
         self.callback, self.step = callback, step
@@ -46,7 +46,7 @@ class Loop:
         callback.on_train_begin()
 
     def run(self, first, last, **logs):
-        """Iterations first..last; a log's value may be a function of the iteration."""
+        """Runs iterations first..last; the value of a log may be a function of the iteration."""
         for i in range(first, last + 1):
             values = {
                 name.replace("__", "/"): v(i) if callable(v) else v for name, v in logs.items()
@@ -60,5 +60,5 @@ class Loop:
 
 
 def missing_until(iteration, value):
-    """A log without a value before an iteration."""
+    """Returns a log that has no value before an iteration."""
     return lambda i: value if i >= iteration else np.nan

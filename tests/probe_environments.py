@@ -1,7 +1,7 @@
-"""Environments whose best mean return is known, each of which asks for one ability.
+"""Environments with a known best mean return, each of which needs one ability.
 
-Every docstring ends in the mean return of the best policy and of a random one. Registered by
-`environments.register()`.
+Every docstring gives the mean return of the best policy and of a random one.
+`environments.register()` registers them.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ _VALUE = spaces.Box(-1.0, 1.0, (1,), np.float32)
 class Identity(gymnasium.Env):
     """Shows a random element of the action space, to be repeated. One step.
 
-    The observation has one-hot values of categories, bits and numbers in one vector. Reward: the
-    share of categories or bits that are right, minus the mean distance in a Box; summed over the
+    The observation holds one-hot categories, bits and numbers in one vector. Reward: the fraction
+    of categories or bits that are right, and minus the mean distance in a Box; summed over the
     parts of a Tuple or Dict. Best: 1 per part, 0 for a Box. Random: 1/n per category of n, 1/2 per
     bit, -2/3 for the Box [-1, 1].
 
     Args:
-        action_space: of Discrete, MultiDiscrete, MultiBinary and Box in [-1, 1], or composites.
+        action_space: Discrete, MultiDiscrete, MultiBinary or Box in [-1, 1], or composite of these.
     """
 
     def __init__(self, action_space: spaces.Space):
@@ -58,14 +58,14 @@ class Identity(gymnasium.Env):
 
 
 class Masked(gymnasium.Env):
-    """Four actions pay 0, 1/3, 2/3 and 1; the last is never valid, the third every other time.
+    """Four actions pay 0, 1/3, 2/3 and 1; the last is never valid, the third half of the time.
 
-    Drawn at random per step; in the final observation no action is valid. One step unless said.
-    Best: 1/2, that is 2/3 where the third action is valid and else 1/3. Random among the valid
-    ones: 1/4. Without regard to the mask an invalid action is best, which pays, or raises.
+    Masks are drawn at random in every step; in the final observation no action is valid. Best: 1/2,
+    from 2/3 if the third action is valid and 1/3 otherwise. Random among valid actions: 1/4. A
+    policy that ignores the mask prefers an invalid action, which pays 1 or raises.
 
     Args:
-        by_info: whether the mask is in the info, else in the observation, under "action_mask".
+        by_info: whether the mask is in the info instead of the observation, under "action_mask".
         strict: whether an invalid action raises a ValueError.
         length: steps of an episode.
     """
@@ -106,10 +106,10 @@ class Masked(gymnasium.Env):
 
 
 class Memory(gymnasium.Env):
-    """A cue of -1 or 1 is seen at t = 0 only; the action at t = `delay` must be its sign.
+    """A cue of -1 or 1 is visible only at t = 0; the action at t = `delay` must match its sign.
 
-    Observation: (the cue at t = 0, else 0; t / delay). Actions: 0 for -1, 1 for 1; all but the last
-    have no effect. The episode has delay + 1 steps. Best: 1. Random, or without memory: 1/2.
+    Observation: (the cue at t = 0, otherwise 0; t / delay). Actions: 0 for -1, 1 for 1; only the
+    last has an effect. The episode has delay + 1 steps. Best: 1. Random, or without memory: 1/2.
     """
 
     observation_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
@@ -132,7 +132,7 @@ class Memory(gymnasium.Env):
 
 
 class ImageAndVector(gymnasium.Env):
-    """A bright square is on the left or right of a noisy image; a bit says whether to point away.
+    """A bright square is left or right in a noisy image; a bit tells whether to point away from it.
 
     Observation: image uint8 [size, size, 1]; vector float [2], the bit one-hot. Actions: 0 left, 1
     right. One step. Best: 1. Random, or from image or vector alone: 1/2.
@@ -168,11 +168,11 @@ class ImageAndVector(gymnasium.Env):
 
 
 class Secret(gymnasium.Env):
-    """A visible bit is to be repeated for 1; 5 times a secret of -1 or 1 is added to that.
+    """Repeating a visible bit pays 1; in addition, the reward has 5 times a secret of -1 or 1.
 
     Observation: "observation" float [2], the bit one-hot, and "secret" float [1], which a critic
-    may see: its value is exact then, 1 + 5 secret under the best policy, and else has a squared
-    error of 25. One step. Best: 1. Random: 1/2; the standard deviation of one return is 5.
+    may see: then its value is exact, 1 + 5 secret under the best policy; otherwise it has a squared
+    error of 25. One step. Best: 1. Random: 1/2. The standard deviation of a return is 5.
     """
 
     action_space = spaces.Discrete(2)
@@ -198,9 +198,9 @@ class Secret(gymnasium.Env):
 
 
 class HiddenVelocity(gymnasium.ObservationWrapper):
-    """CartPole-v1 of which position and angle are seen, not their speeds.
+    """CartPole-v1 with position and angle in the observation, but not their velocities.
 
-    Best: 500, the most steps; it takes memory. Random: about 22.
+    Best: 500, the maximum number of steps, which takes memory. Random: about 22.
     """
 
     def __init__(self, render_mode: str | None = None):
@@ -218,7 +218,7 @@ def _identity(space: spaces.Space) -> tuple[type, dict[str, Any]]:
     return Identity, {"action_space": space}
 
 
-# By id: the class, what it gets, and for CartPole its time limit.
+# {id: (class, arguments)}
 ENVIRONMENTS: dict[str, tuple[type, dict[str, Any]]] = {
     IDENTITY_DISCRETE: _identity(spaces.Discrete(4)),
     IDENTITY_MULTI_DISCRETE: _identity(spaces.MultiDiscrete([2, 3])),

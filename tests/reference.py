@@ -1,7 +1,7 @@
 """NumPy float64 oracles, written forward from the sums in the papers.
 
-None of them uses a reverse recurrence, so that library and oracle cannot share a bug. Trajectories
-are arrays [T, B]; samples are arrays [n] or [n, k].
+None of them uses a reverse recurrence, so library and oracle cannot share a bug. Trajectories are
+arrays [T, B]; samples are arrays [n] or [n, k].
 """
 
 from __future__ import annotations
@@ -179,8 +179,9 @@ def gaussian_log_prob(x, loc, scale):
 def gaussian_kl(old_loc, old_scale, new_loc, new_scale):
     """KL(old || new) = sum_i [log(s'_i / s_i) + (s_i^2 + (m_i - m'_i)^2) / (2 s'_i^2) - 1/2].
 
-    Between Gaussians of diagonal covariance, in nats, m and s of the old, m' and s' of the new;
-    float64 [n]. Kingma and Welling 2014 (arXiv 1312.6114), appendix B, for any second Gaussian.
+    Between Gaussians with diagonal covariance, in nats; m and s are the old ones, m' and s' the
+    new; float64 [n]. Kingma and Welling 2014 (arXiv 1312.6114), appendix B, for any second
+    Gaussian.
     """
     old_loc, old_scale, new_loc, new_scale = _as_float64(old_loc, old_scale, new_loc, new_scale)
     terms = (
@@ -201,7 +202,7 @@ def scaled_rewards(rewards, done, valid, *, gamma, clip, epsilon):
     """r_t / sqrt(Var[R] + epsilon), clipped, with R_t = sum_l gamma^l r_{t-l} within the episode.
 
     Var[R] is over the R_t of all valid rows. "The 37 implementation details of PPO" (ICLR blog
-    2022), detail 8 of those for continuous actions. Invalid rows give 0 and count for nothing.
+    2022), detail 8 of those for continuous actions. Invalid rows give 0 and do not count.
 
     Args:
         rewards, done, valid: [T, B], everything seen since the start.
@@ -214,7 +215,7 @@ def scaled_rewards(rewards, done, valid, *, gamma, clip, epsilon):
     horizon, num_envs = rewards.shape
     returns = []
     for b in range(num_envs):
-        episode = []  # the rewards of the running episode, oldest first
+        episode = []  # the rewards of the current episode, oldest first
         for t in range(horizon):
             if valid[t, b]:
                 episode.append(rewards[t, b])

@@ -1,4 +1,4 @@
-"""Densities of one element in NumPy float64, from their definitions, and integrals over grids."""
+"""Densities of one element in NumPy float64, from their definitions, and numerical integrals."""
 
 import math
 
@@ -8,12 +8,12 @@ erf = np.vectorize(math.erf)
 
 
 def integral(f, low, high, loc, scale, nodes=200):
-    """Integral of f over [low, high] by Gauss-Legendre sums between points set around a peak.
+    """Integrates f over [low, high] by Gauss-Legendre sums between points around a peak.
 
     Args:
-        f: of an array.
-        low, high: finite borders.
-        loc, scale: of the peak.
+        f: function of an array.
+        low, high: finite bounds.
+        loc, scale: location and width of the peak.
     """
     steps = np.concatenate([np.arange(-10, 10.5, 0.5), [-40, -20, 20, 40]])
     borders = np.unique(np.clip(np.concatenate([loc + scale * steps, [low, high, 0.0]]), low, high))
@@ -24,26 +24,26 @@ def integral(f, low, high, loc, scale, nodes=200):
 
 
 def normal(loc, scale):
-    """Log-density of the normal distribution."""
+    """Returns the log-density of the normal distribution."""
     return lambda x: -0.5 * ((x - loc) / scale) ** 2 - np.log(scale) - 0.5 * np.log(2 * np.pi)
 
 
 def truncated_gaussian(loc, scale):
-    """Log-density of the normal distribution between -1 and 1."""
+    """Returns the log-density of the normal distribution truncated to [-1, 1]."""
     inside = 0.5 * (erf((1 - loc) / scale / 2**0.5) - erf((-1 - loc) / scale / 2**0.5))
     return lambda x: normal(loc, scale)(x) - np.log(inside)
 
 
 def beta(a, b):
-    """Log-density of the Beta distribution."""
+    """Returns the log-density of the beta distribution."""
     constant = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
     return lambda x: constant + (a - 1) * np.log(x) + (b - 1) * np.log1p(-x)
 
 
 def squashed_normal_entropy(loc, scale):
-    """Entropy of tanh(x), x normal, by cutting (-1, 1) into the images of intervals of x.
+    """Returns the entropy of tanh(x) for normal x, from a partition of (-1, 1).
 
-    -sum P log(P / width) over many narrow cells; the width of tanh([a, b]) is
+    It is -sum P log(P / width) over many narrow cells tanh([a, b]), whose width is
     sinh(b - a) / (cosh a cosh b).
     """
     x = np.linspace(loc - 9 * scale, loc + 9 * scale, 200_001)

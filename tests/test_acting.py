@@ -3,6 +3,7 @@
 import itertools
 
 import helpers
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -11,7 +12,9 @@ from gymnasium.spaces import Box, Discrete, MultiBinary
 
 import ppo_tf
 from ppo_tf.actions.distributions import noise_of
-from ppo_tf.policies import acting
+from ppo_tf.policies import acting, litert_conversion
+from ppo_tf.policies.litert_engine import LiteRTEngine
+from ppo_tf.support import seeds
 
 BATCH = 6
 ENGINES = ("litert", "tensorflow")
@@ -56,18 +59,25 @@ def away_from_zero(policy):
             variable.assign(variable + change)
 
 
+def parameters_of(policy, envs):
+    """The distribution's parameters for some observations: what shapes its noise."""
+    return policy.parameters(helpers.observe(envs.single_observation_space, (BATCH,)))
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_litert_computes_what_keras_does(name):
     envs, options = CASES[name]
     policy = helpers.make_policy(envs, **options)
     away_from_zero(policy)
     engine = acting.make_acting(policy, envs, "litert")
-    engine.begin(3, seed=1, rollout=0)
-    transform = noise_of(policy.family).from_noise
+    engine.begin(3, seed=1, iteration=0)
+    noise = noise_of(policy.family)
+    drawn = noise.draw(seeds.derive_generator(1, "acting", 0), 3, parameters_of(policy, envs))
     for step in range(3):
         observations = helpers.observe(envs.single_observation_space, (BATCH,), seed=step)
         raw, action = engine(observations, step, NONE)
-        expected = transform(policy.parameters(observations), noise_at(policy, engine, step))
+        noise_of_step = tf.nest.map_structure(lambda x: tf.constant(x[step]), drawn)  # noqa: B023
+        expected = noise.from_noise(policy.parameters(observations), noise_of_step)
         helpers.assert_close(raw, expected, rtol=1e-4, atol=1e-5)
         helpers.assert_close(action, policy.action_map(expected), rtol=1e-4, atol=1e-5)
         assert helpers.contained(envs.single_action_space, action)
@@ -81,7 +91,7 @@ def test_both_engines_make_the_same_of_the_same_noise(name):
     made = {}
     for engine in ENGINES:
         act = acting.make_acting(policy, envs, engine)
-        act.begin(6, seed=1, rollout=0)
+        act.begin(6, seed=1, iteration=0)
         observations = [
             helpers.observe(envs.single_observation_space, (BATCH,), s) for s in range(6)
         ]
@@ -96,18 +106,13 @@ def test_state_dependent_noise_is_held_for_its_period_and_drawn_anew_by_each_rol
     for engine in ENGINES:
         act = acting.make_acting(policy, BOX, engine)
         raw = []
-        for rollout in range(2):
-            act.begin(5, seed=0, rollout=rollout)
+        for iteration in range(2):
+            act.begin(5, seed=0, iteration=iteration)
             raw += [act(observations, step, NONE)[0] for step in range(5)]
         changes = [bool((a != b).all()) for a, b in itertools.pairwise(raw)]
         assert changes == [False, False, True, False, True, False, False, True, False]
         held = [bool((a == b).all()) for a, b in itertools.pairwise(raw)]
         assert held == [not change for change in changes]
-
-
-def noise_at(policy, engine, step):
-    like = engine._draw(np.random.default_rng(0), 1, engine._parameters)
-    return tf.nest.pack_sequence_as(like, [tf.constant(noise[step]) for _, noise in engine._noise])
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
@@ -118,15 +123,15 @@ def test_a_memory_is_kept_from_step_to_step_and_emptied_where_episodes_start(cel
     act = acting.make_acting(policy, DISCRETE, engine)
     assert act.description.startswith("LiteRT" if engine == "litert" else "TensorFlow")
     state = policy.initial_state(BATCH)
-    for rollout in range(2):
-        act.begin(3, seed=1, rollout=rollout)
+    for iteration in range(2):
+        act.begin(3, seed=1, iteration=iteration)
         for step in range(3):
             observations = helpers.observe(DISCRETE.single_observation_space, (BATCH,), seed=step)
             starts = np.arange(BATCH) == step
             act(observations, step, starts)
             state = [tf.where(starts[:, None], 0.0, s) for s in state]
             _, state = policy.step(observations, state)
-            for kept, expected in zip(act._state, state, strict=True):
+            for kept, expected in zip(act.engine.state, state, strict=True):
                 np.testing.assert_allclose(kept, expected, rtol=1e-5, atol=1e-6)
     assert np.abs(state[0]).max() > 0.01
 
@@ -144,19 +149,59 @@ def test_new_weights_act_from_the_next_rollout_on(engine):
     observations = helpers.observe(DISCRETE.single_observation_space, (BATCH,))
     for favourite in (2, 0, 1):
         policy.actor.get_layer("logits").bias.assign(50.0 * tf.one_hot(favourite, 3))
-        act.begin(1, seed=0, rollout=0)
+        act.begin(1, seed=0, iteration=0)
         raw, action = act(observations, 0, NONE)
         assert raw.tolist() == action.tolist() == [favourite] * BATCH
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_seed_and_rollout_decide_the_draws(engine):
+def test_weights_that_change_during_a_rollout_act_in_the_next_one(engine):
+    policy = helpers.make_policy(DISCRETE)
+    act = acting.make_acting(policy, DISCRETE, engine)
+    observations = helpers.observe(DISCRETE.single_observation_space, (BATCH,))
+    favour = policy.actor.get_layer("logits").bias.assign
+    favour(50.0 * tf.one_hot(2, 3))
+    act.begin(2, seed=0, iteration=0)
+    favour(50.0 * tf.one_hot(1, 3))
+    for step in range(2):
+        assert act(observations, step, NONE)[0].tolist() == [2] * BATCH
+    act.begin(1, seed=0, iteration=1)
+    assert act(observations, 0, NONE)[0].tolist() == [1] * BATCH
+
+
+def test_a_layer_that_draws_random_numbers_draws_others_at_each_step():
+    class Noisy(keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.seed_generator = keras.random.SeedGenerator(1)
+
+        def call(self, inputs):
+            return inputs + keras.random.normal(keras.ops.shape(inputs), seed=self.seed_generator)
+
+    inputs = keras.Input((3,))
+    noisy = Noisy()(inputs)
+    scale = keras.layers.Dense(2, bias_initializer="ones", kernel_initializer="zeros")(noisy)
+    actor = keras.Model(inputs, {"loc": keras.layers.Dense(2)(noisy), "scale_diag": 1e-3 * scale})
+    policy = ppo_tf.Policy(
+        actor, tfp.distributions.MultivariateNormalDiag, helpers.make_policy(BOX).action_map
+    )
+    act = acting.make_acting(policy, BOX)
+    assert act.description.startswith("TensorFlow (LiteRT can't convert it: ")
+    observations = helpers.observe(BOX.single_observation_space, (BATCH,))
+    act.begin(3, seed=0, iteration=0)
+    raw = [act(observations, step, NONE)[0] for step in range(3)]
+    for one, other in itertools.combinations(raw, 2):
+        assert np.abs(one - other).max() > 0.1
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_seed_and_iteration_decide_the_draws(engine):
     policy = helpers.make_policy(BOX)
     act = acting.make_acting(policy, BOX, engine)
     observations = helpers.observe(BOX.single_observation_space, (BATCH,))
 
-    def draws(seed, rollout):
-        act.begin(2, seed, rollout)
+    def draws(seed, iteration):
+        act.begin(2, seed, iteration)
         return np.stack([act(observations, step, NONE)[0] for step in range(2)])
 
     first = draws(0, 0)
@@ -175,7 +220,7 @@ def test_categories_are_drawn_with_their_probabilities(engine):
         helpers.observe(DISCRETE.single_observation_space, (1,)), BATCH, axis=0
     )
     steps = 2000
-    act.begin(steps, seed=0, rollout=0)
+    act.begin(steps, seed=0, iteration=0)
     counts = np.bincount(
         np.concatenate([act(observations, step, NONE)[0] for step in range(steps)]), minlength=3
     )
@@ -190,7 +235,7 @@ def test_gaussian_draws_have_the_cumulative_distribution(engine):
     act = acting.make_acting(policy, BOX, engine)
     observations = np.repeat(helpers.observe(BOX.single_observation_space, (1,)), BATCH, axis=0)
     steps = 1000
-    act.begin(steps, seed=0, rollout=0)
+    act.begin(steps, seed=0, iteration=0)
     raw = np.concatenate([act(observations, step, NONE)[0] for step in range(steps)])
     parameters = policy.parameters(observations)
     marginal = tfp.distributions.Normal(parameters["loc"][0], parameters["scale_diag"][0])
@@ -240,25 +285,23 @@ def test_an_unknown_engine_is_an_error():
 
 
 def test_without_litert_the_general_way_serves(monkeypatch):
-    monkeypatch.setattr(acting.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(litert_conversion.importlib.util, "find_spec", lambda name: None)
     act = acting.make_acting(helpers.make_policy(BOX), BOX)
     assert act.description == "TensorFlow (ai-edge-litert is not installed)"
 
 
 def test_a_graph_that_litert_cannot_convert_takes_the_general_way(monkeypatch):
-    def fail(function, arguments):
+    def fail(step):
         raise RuntimeError("no kernel for Erfinv\nand much more")
 
-    monkeypatch.setattr(acting, "_convert", fail)
+    monkeypatch.setattr(litert_conversion, "convert", fail)
     act = acting.make_acting(helpers.make_policy(BOX), BOX)
     assert act.description == "TensorFlow (LiteRT can't convert it: no kernel for Erfinv)"
 
 
 def test_a_conversion_that_computes_something_else_does_not_act(monkeypatch):
-    call = acting.LiteActing.__call__
-    monkeypatch.setattr(
-        acting.LiteActing, "__call__", lambda *args: tuple(x + 1 for x in call(*args))
-    )
+    call = LiteRTEngine.__call__
+    monkeypatch.setattr(LiteRTEngine, "__call__", lambda *args: tuple(x + 1 for x in call(*args)))
     act = acting.make_acting(helpers.make_policy(BOX), BOX)
     assert act.description == "TensorFlow (LiteRT's actions differ from Keras')"
 

@@ -65,6 +65,17 @@ def test_packages_import_only_from_those_before_them():
         before.add(room)
 
 
+def test_the_printed_layout_names_every_file():
+    """The tree in BUILD_NOTES.md, read by its indentation."""
+    folders, found = [], []
+    for line in re.search(r"```\nppo_tf/\n(.*?)```", TABLE.read_text(), re.DOTALL)[1].splitlines():
+        name, depth = line.split()[0], (len(line) - len(line.lstrip())) // 2 - 1
+        folders = [*folders[:depth], name.rstrip("/")]
+        if not name.endswith("/"):
+            found.append(".".join(folders).removesuffix(".py"))
+    assert sorted(found) == sorted(set(NAMES) - {"_version"})
+
+
 def test_no_two_modules_of_a_package_import_each_other():
     """Circles within a package, which the table does not show."""
     edges = {}
@@ -104,6 +115,8 @@ def test_what_needs_no_tensorflow_does_not_import_it():
         "ppo_tf.presets, ppo_tf.runs, ppo_tf.settings, ppo_tf.spaces.leaves, ppo_tf.masks\n"
         "import ppo_tf.command.listing, ppo_tf.command.train, ppo_tf.command.reference\n"
         "import ppo_tf.support.seeds, ppo_tf.support.folders\n"
+        "import ppo_tf.collecting.autoreset, ppo_tf.collecting.checks, ppo_tf.collecting.episodes\n"
+        "import ppo_tf.environments.backends, ppo_tf.policies.litert_engine\n"
         "print([m for m in ('tensorflow', 'keras') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

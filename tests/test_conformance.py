@@ -1,8 +1,8 @@
-"""One suite over every public component: each goes through the same tests as all others.
+"""One suite over all public components: each goes through the same tests as the others.
 
-Every value of each part is in some case; there are as many cases as the longest part has values.
-Eager, graph and XLA must agree, one trace must do, and the policy must survive `.keras` and
-SavedModel, the latter in a process without ppo_tf and TFP.
+Every value of each part occurs in some case; there are as many cases as the longest part has
+values. Eager, graph and XLA must agree, one trace must be enough, and the policy must survive
+`.keras` and SavedModel, the latter in a process without ppo_tf and TFP.
 """
 
 import itertools
@@ -49,7 +49,7 @@ def policy_of(**own):
 
 
 PAIR = Box(-2.0, 2.0, (2,))
-ACTIONS = {  # the space and what makes the policy
+ACTIONS = {  # {name: (space, function that creates the policy)}
     "discrete": (Discrete(3), policy_of()),
     "discrete_start": (Discrete(4, start=-2), policy_of()),
     "multi_discrete": (MultiDiscrete([2, 4, 3], start=[0, -1, 5]), policy_of()),
@@ -66,7 +66,7 @@ ACTIONS = {  # the space and what makes the policy
     },
     "own_beta": (PAIR, beta_policy),
 }
-OBSERVATIONS = {  # the space and options of models
+OBSERVATIONS = {  # {name: (space, options of the models)}
     "box": (helpers.box(3), {}),
     "box_not_normalized": (helpers.box(3), {"normalize": False}),
     "box_float64_rank2": (Box(-1.0, 1.0, (2, 3), np.float64), {}),
@@ -96,7 +96,7 @@ VALUES = {  # arguments of the learner
         "estimator": ppo_tf.RewardToGo(0.9, baseline=False),
     },
 }
-OTHERS = {  # likewise
+OTHERS = {  # arguments of the learner
     "default": lambda: {},
     "reward_transformation": lambda: {"reward_transformation": ppo_tf.RewardScaling()},
     "recompute_advantages": lambda: {"recompute_advantages": True},
@@ -126,7 +126,7 @@ def make(name, jit_compile):
     }
     return ppo_tf.Learner(
         ACTIONS[action][1](envs, **options),
-        # Adam's steps are of full size where a gradient is nothing but rounding; SGD's are not.
+        # Adam takes full steps even where a gradient is only rounding noise; SGD does not.
         optimizer=keras.optimizers.SGD(0.05, global_clipnorm=5.0),
         loss=LOSSES[loss](),
         epochs=2,
@@ -142,7 +142,7 @@ def two_updates(envs, learner):
 
 @pytest.fixture(scope="module")
 def trained():
-    """Every case after two updates by XLA, trained on first use."""
+    """Returns a case after two updates with XLA, trained on first use."""
     learners = {}
 
     def get(name):
@@ -185,7 +185,7 @@ def test_the_update_moves_the_policy_and_stays_finite(name, trained):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_actions_are_in_the_space(name, trained):
+def test_actions_are_in_the_action_space(name, trained):
     envs = environments(name)
     policy = trained(name)[0].policy
     observations = helpers.observe(envs.single_observation_space, (16,))

@@ -1,4 +1,4 @@
-"""Advantage estimators against the papers' sums, against each other and against hand work."""
+"""Advantage estimators against the papers' sums, each other and values worked by hand."""
 
 import functools
 
@@ -33,7 +33,7 @@ def estimators_with_oracles():
 
 
 def episode_ends(horizon, num_envs, rng):
-    """Yields (terminated, truncated) [T, B]: patterns of where and how episodes end."""
+    """Yields (terminated, truncated) [T, B]: patterns of episode ends."""
     none = np.zeros((horizon, num_envs), bool)
     everywhere = np.ones((horizon, num_envs), bool)
     last = none.copy()
@@ -54,8 +54,8 @@ def random_arguments(terminated, truncated, rng):
     """Random rewards and values; inside an episode V(s_{t+1}) is the next row's V(s_t)."""
     shape = terminated.shape
     rewards, values, next_values = rng.normal(size=(3, *shape)).astype(np.float32)
-    goes_on = ~(terminated | truncated)[:-1]
-    next_values[:-1] = np.where(goes_on, values[1:], next_values[:-1])
+    continues = ~(terminated | truncated)[:-1]
+    next_values[:-1] = np.where(continues, values[1:], next_values[:-1])
     return {
         "rewards": rewards,
         "values": values,
@@ -71,7 +71,7 @@ def to_tensors(arguments):
 
 @functools.cache
 def compiled(*estimators):
-    """One traced function of all `estimators`, for any horizon and number of environments."""
+    """One traced function for all `estimators`, any horizon and any number of environments."""
     floats = {name: tf.TensorSpec([None, None], tf.float32, name) for name in NAMES[:3]}
     bools = {name: tf.TensorSpec([None, None], tf.bool, name) for name in NAMES[3:]}
 
@@ -84,7 +84,7 @@ def compiled(*estimators):
 
 @pytest.mark.parametrize("num_envs", [1, 3])
 @pytest.mark.parametrize("horizon", [1, 2, 7, 33])
-def test_estimators_equal_the_papers_sums(horizon, num_envs):
+def test_estimators_equal_the_sums_in_the_papers(horizon, num_envs):
     rng = np.random.default_rng(100 * horizon + num_envs)
     estimators, oracles = zip(*estimators_with_oracles(), strict=True)
     for terminated, truncated in episode_ends(horizon, num_envs, rng):
@@ -172,7 +172,7 @@ GOLDEN = {
 
 
 def advantages_and_targets(estimator):
-    """Eager, with static shapes, on the golden segment; two lists of five."""
+    """Evaluates eagerly, with static shapes, on the golden segment; returns two lists of five."""
     advantages, targets = estimator(**to_tensors(GOLDEN))
     return advantages.numpy()[:, 0].tolist(), targets.numpy()[:, 0].tolist()
 
@@ -186,10 +186,10 @@ def test_golden_td_errors():
 
 def test_golden_reward_to_go():
     advantages, targets = advantages_and_targets(RewardToGo(gamma=0.5))
-    # t = 4: 5 + .5 * 10 = 10, the unfinished tail closes with V'
+    # t = 4: 5 + .5 * 10 = 10, the unfinished tail is bootstrapped with V'
     # t = 3: 4 + .5 * 5 + .25 * 10 = 9
-    # t = 2: 3 + .5 * 6 = 6, the truncation closes with V'
-    # t = 1: 2, the termination closes with nothing
+    # t = 2: 3 + .5 * 6 = 6, the truncation is bootstrapped with V'
+    # t = 1: 2, the termination is not bootstrapped
     # t = 0: 1 + .5 * 2 = 2
     assert targets == [2, 2, 6, 9, 10]
     assert advantages == [2 - 1, 2 - 4, 6 - 2, 9 - 2, 10 - 8]
@@ -219,7 +219,7 @@ def test_golden_two_steps():
     assert advantages == [2 - 1, 2 - 4, 6 - 2, 9 - 2, 10 - 8]
 
 
-def test_golden_two_steps_of_an_unfinished_episode_stop_in_its_middle():
+def test_golden_two_steps_within_an_unfinished_episode():
     arguments = {
         "rewards": np.float32([[1], [2], [4]]),
         "values": np.float32([[1], [3], [5]]),
@@ -276,7 +276,7 @@ def test_arguments_of_different_shapes_raise(estimator, name):
 
 
 @DEFAULTS
-def test_estimators_are_values(estimator):
+def test_estimators_compare_by_value_and_are_immutable(estimator):
     assert estimator == type(estimator)()
     assert estimator != type(estimator)(gamma=0.5)
     with pytest.raises(AttributeError):

@@ -1,4 +1,4 @@
-"""Evaluation: whole episodes, each of a seed of its own."""
+"""Evaluation: whole episodes, each with its own seed."""
 
 import subprocess
 import sys
@@ -20,12 +20,12 @@ SEED = 11
 
 
 def alternating(observations, seed, starts):
-    """Acts by the observation alone: 1 in every other step of an episode of Counting."""
+    """Acts on the observation alone: 1 in every other step of an episode of Counting."""
     return (observations[:, 0] % 2).astype(np.int64)
 
 
 def by_hand(act, env_id, episodes, **kwargs):
-    """(returns, lengths) of episodes on a fresh environment each, stepped without ppo_tf."""
+    """Returns (returns, lengths) of episodes, each in a new environment stepped without ppo_tf."""
     returns, lengths = [], []
     for seed in environment_seeds(SEED, episodes, "evaluation"):
         env = gymnasium.make(env_id, **kwargs)
@@ -49,7 +49,7 @@ def count_episodes(act, episodes, num_envs, **kwargs):
 
 @pytest.fixture(scope="module")
 def cartpole_policy():
-    """Of random weights, far enough from the even policy for its mode to differ from its draws."""
+    """A policy far enough from uniform, and random enough, for mode and samples to differ."""
     envs = ppo_tf.make_envs("CartPole-v1", 1)
     policy = ppo_tf.mlp_policy(envs, hidden_sizes=(4,), normalize=False, seed=3)
     logits = policy.actor.get_layer("logits")
@@ -59,8 +59,8 @@ def cartpole_policy():
 
 @pytest.mark.parametrize("num_envs", [1, 3, 4, 7, 32])
 @pytest.mark.parametrize("episodes", [1, 4, 10])
-def test_episode_k_has_seed_k_however_many_run_side_by_side(episodes, num_envs):
-    """Also fewer episodes than environments, and a number that is no multiple of them."""
+def test_episode_k_has_seed_k_for_any_number_of_environments(episodes, num_envs):
+    """Includes fewer episodes than environments, and numbers that are not a multiple of them."""
     result = count_episodes(alternating, episodes, num_envs)
     returns, lengths = by_hand(alternating, environments.COUNTING, episodes)
     assert result.returns == tuple(returns)
@@ -76,7 +76,7 @@ def test_short_episodes_do_not_crowd_out_long_ones():
     assert result.returns == tuple(returns)
 
 
-def test_a_policy_is_deterministic_by_default_and_acts_its_mode(cartpole_policy):
+def test_a_policy_takes_its_mode_by_default(cartpole_policy):
     def mode(observations, seed, starts):
         logits = cartpole_policy.actor(observations)["logits"].numpy()
         return np.argmax(logits, axis=-1)
@@ -87,7 +87,7 @@ def test_a_policy_is_deterministic_by_default_and_acts_its_mode(cartpole_policy)
     assert result.lengths == tuple(lengths)
 
 
-def test_sampled_actions_differ_from_the_mode_and_depend_on_the_seed_alone(cartpole_policy):
+def test_sampled_actions_differ_from_the_mode_and_depend_only_on_the_seed(cartpole_policy):
     def run(seed, deterministic):
         return ppo_tf.evaluate(
             cartpole_policy, "CartPole-v1", episodes=6, seed=seed, deterministic=deterministic
@@ -99,7 +99,7 @@ def test_sampled_actions_differ_from_the_mode_and_depend_on_the_seed_alone(cartp
     assert sampled != run(SEED + 1, False)
 
 
-def test_a_callable_gets_a_new_seed_in_every_step_and_the_same_ones_again():
+def test_a_callable_gets_a_new_seed_in_every_step_and_the_same_seeds_again():
     def run():
         seeds = []
 
@@ -128,8 +128,8 @@ def test_evaluations_of_different_seeds_differ():
 
 @pytest.mark.parametrize(("cell", "deterministic"), [(None, True), ("gru", False)])
 def test_each_play_on_the_same_environments_is_the_same_evaluation(cell, deterministic):
-    """More episodes than environments, so that plays leave environments in the middle of one; a
-    memory must begin anew; after the weights changed it is the new policy that plays."""
+    """More episodes than environments, so that some are left unfinished: the next play must start
+    over, memories included. After a change of the weights, the new policy plays."""
     envs = make_evaluation_envs("CartPole-v1", 3)
     policy = helpers.make_policy(envs, cell=cell, normalize=False)
     act = make_act(policy, envs, deterministic)
@@ -146,22 +146,22 @@ def test_each_play_on_the_same_environments_is_the_same_evaluation(cell, determi
 
 
 @pytest.mark.parametrize("episodes", [0, -1])
-def test_no_episodes_is_an_error_that_says_what_came(episodes):
+def test_zero_episodes_is_an_error_that_names_the_value(episodes):
     with pytest.raises(ValueError, match=f"episodes={episodes}"):
         count_episodes(alternating, episodes, 4)
 
 
-def test_no_environments_is_an_error_that_says_what_came():
+def test_zero_environments_is_an_error_that_names_the_value():
     with pytest.raises(ValueError, match="num_envs=0"):
         count_episodes(alternating, 4, 0)
 
 
-def test_an_unknown_environment_is_an_error_with_near_names():
+def test_an_unknown_environment_is_an_error_with_similar_names():
     with pytest.raises(ValueError, match="CartPole-v1"):
         ppo_tf.evaluate(alternating, "CartPol-v1", episodes=1)
 
 
-def test_the_summary_is_of_the_episodes():
+def test_the_summary_matches_the_episodes():
     result = ppo_tf.Evaluation(returns=(1.0, 2.0, 6.0), lengths=(4, 5, 9))
     assert result.mean == 3.0
     assert result.std == pytest.approx((14.0 / 3.0) ** 0.5)  # (4 + 1 + 9) / 3
@@ -196,8 +196,8 @@ sys.exit(evaluate.main(sys.argv[1:]))
 @pytest.mark.parametrize(
     ("env_id", "cell"), [(environments.NESTED_COUNTING, "gru"), ("Taxi-v4", None)]
 )
-def test_the_evaluation_command_runs_what_was_exported(env_id, cell, tmp_path):
-    """Dict observations and actions, masks and a memory, through SavedModel and back."""
+def test_the_evaluation_command_runs_an_exported_policy(env_id, cell, tmp_path):
+    """With Dict observations and actions, masks and a memory, through a SavedModel."""
     policy = helpers.make_policy(ppo_tf.make_envs(env_id, 1), cell=cell)
     expected = ppo_tf.evaluate(policy, env_id, episodes=3, seed=5)
     ppo_tf.export_policy(policy, tmp_path / "policy", metadata={"env": env_id})

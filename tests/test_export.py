@@ -1,4 +1,4 @@
-"""What an exported folder holds, and that nothing is overwritten or left half-written."""
+"""The contents of an exported folder; nothing is overwritten or left half-written."""
 
 import json
 
@@ -13,7 +13,7 @@ import ppo_tf
 ENVS = helpers.spaces(helpers.box(3), gymnasium.spaces.Box(-2.0, 2.0, (1,)))
 
 
-def test_the_signatures_take_any_batch_and_name_their_outputs(tmp_path):
+def test_the_signatures_accept_any_batch_and_name_their_outputs(tmp_path):
     policy, critic = helpers.make_policy(ENVS), helpers.make_critic(ENVS)
     path = ppo_tf.export_policy(policy, tmp_path / "new" / "policy", critic=critic)
     signatures = tf.saved_model.load(str(path)).signatures
@@ -32,7 +32,7 @@ def test_the_signatures_take_any_batch_and_name_their_outputs(tmp_path):
         assert not np.allclose(draws[0], draws[2])
 
 
-def test_the_exported_policy_is_the_one_at_the_time_of_the_export(tmp_path):
+def test_the_exported_policy_does_not_follow_later_changes(tmp_path):
     policy = helpers.make_policy(ENVS)
     observations = helpers.observe(ENVS.single_observation_space, (4,))
     expected = policy(observations).numpy()
@@ -45,7 +45,7 @@ def test_the_exported_policy_is_the_one_at_the_time_of_the_export(tmp_path):
     np.testing.assert_allclose(action, expected, rtol=1e-6, atol=1e-6)
 
 
-def test_names_that_would_fall_together_are_refused(tmp_path):
+def test_colliding_names_are_refused(tmp_path):
     twins = gymnasium.spaces.Dict(
         {"a/b": gymnasium.spaces.Discrete(2), "a_b": gymnasium.spaces.Discrete(3)}
     )
@@ -71,7 +71,7 @@ def test_an_existing_folder_is_never_overwritten(tmp_path):
     assert list((tmp_path / "policy").iterdir()) == []
 
 
-def test_a_saved_policy_is_replaced_on_request_only(tmp_path):
+def test_a_saved_policy_is_replaced_only_on_request(tmp_path):
     observations = tf.constant(helpers.observe(ENVS.single_observation_space, (4,)))
     for seed in (1, 2):
         policy = helpers.make_policy(ENVS, seed=seed)
@@ -100,7 +100,7 @@ def test_a_failed_export_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_outputs_that_do_not_fit_the_distribution_are_refused_naming_both_sides():
+def test_outputs_that_do_not_match_the_distribution_are_refused_naming_both():
     actor = ppo_tf.mlp(helpers.box(3), {"mean": 1, "scale_diag": 1})
     family = ppo_tf.action_spec(ENVS.single_action_space).family
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""An exported policy acts as the policy in memory, and only where it fits."""
+"""An exported policy acts like the policy in memory, and only in matching environments."""
 
 import json
 import shutil
@@ -23,8 +23,8 @@ ENVS = helpers.spaces(helpers.box(3), gymnasium.spaces.Box(-2.0, 2.0, (1,)))
     ("env_id", "cell"),
     [(environments.NESTED_COUNTING, "lstm"), ("Taxi-v4", None), ("Blackjack-v1", "gru")],
 )
-def test_its_episodes_are_those_of_the_policy(env_id, cell, tmp_path):
-    """One object for all evaluations: of many environments, of one, of many again."""
+def test_its_episodes_match_those_of_the_policy(env_id, cell, tmp_path):
+    """One object serves all evaluations: with many environments, with one, and with many again."""
     envs = ppo_tf.make_envs(env_id)
     policy = helpers.make_policy(envs, cell=cell)
     exported = ppo_tf.ExportedPolicy(ppo_tf.export_policy(policy, tmp_path / "policy"), envs)
@@ -35,8 +35,8 @@ def test_its_episodes_are_those_of_the_policy(env_id, cell, tmp_path):
 
 
 @pytest.mark.parametrize("deterministic", [True, False])
-def test_it_acts_and_remembers_as_the_policy_does(deterministic, tmp_path):
-    """A leaf may be called like the states in the signature."""
+def test_it_acts_and_remembers_like_the_policy(deterministic, tmp_path):
+    """A leaf may have a name like those of the states in the signature."""
     leaves = {"state_of_charge": helpers.box(2), "other": helpers.box(3)}
     envs = helpers.spaces(gymnasium.spaces.Dict(leaves), gymnasium.spaces.Discrete(3))
     policy = helpers.make_policy(envs, cell="gru")
@@ -53,7 +53,7 @@ def test_it_acts_and_remembers_as_the_policy_does(deterministic, tmp_path):
         np.testing.assert_array_equal(exported(observations, seed, starts), expected)
 
 
-def test_it_takes_no_leaves_that_only_the_critic_sees(tmp_path):
+def test_it_needs_no_leaves_that_only_the_critic_sees(tmp_path):
     space = gymnasium.spaces.Dict({"seen": helpers.box(2), "hidden": helpers.box(5)})
     envs = helpers.spaces(space, gymnasium.spaces.Discrete(3))
     policy = helpers.make_policy(envs, exclude=("hidden",))
@@ -68,7 +68,7 @@ def saved(tmp_path_factory):
     return ppo_tf.export_policy(helpers.make_policy(ENVS), folder, metadata={"env": "E-v0"})
 
 
-def test_its_metadata_are_those_of_the_export(saved):
+def test_its_metadata_match_the_export(saved):
     assert read_metadata(saved) == {"env": "E-v0"} == ppo_tf.ExportedPolicy(saved, ENVS).metadata
 
 

@@ -1,4 +1,4 @@
-"""HealthAdvice: each rule speaks where it should, once, and healthy runs hear nothing."""
+"""HealthAdvice: each rule gives its advice once, and healthy runs get none."""
 
 import io
 import json
@@ -19,7 +19,7 @@ NAN = math.nan
 
 
 class Model:
-    """All that the callback asks of a policy."""
+    """Everything the callback needs from a policy."""
 
     def __init__(self, action_map):
         self.action_map = action_map
@@ -27,7 +27,7 @@ class Model:
 
 DISCRETE = Model(DiscreteAction())
 BOX = Model(ClipAction(-1.0, 1.0, (2,)))
-HEALTHY = {  # of a discrete policy that learns
+HEALTHY = {  # logs of a discrete policy that learns
     "rollout__episode_return": lambda i: 20.0 + i,
     "train__value_loss": 0.5,
     "train__explained_variance": lambda i: min(0.9, 0.1 * i),
@@ -40,7 +40,7 @@ STUCK = {"rollout__episode_return": 20.0}
 
 
 def said(total=20, model=DISCRETE, expected_kl=None, **logs):
-    """What is said in a run of 20 iterations whose logs are healthy but for these."""
+    """Returns the advice in a run of `total` iterations with healthy logs except for these."""
     lines = []
     callback = ppo_tf.HealthAdvice(expected_kl, say=lines.append)
     loop = loops.Loop(callback, total, model)
@@ -49,12 +49,12 @@ def said(total=20, model=DISCRETE, expected_kl=None, **logs):
     return lines
 
 
-def test_healthy_logs_are_met_with_silence():
+def test_healthy_logs_give_no_advice():
     assert said() == []
     assert said(rollout__episode_return=loops.missing_until(15, 3.0), train__entropy=0.4) == []
 
 
-CASES = {  # rule: (logs, model, what the line names, what it says to try)
+CASES = {  # {rule: (logs, model, what the line names, what it says to try)}
     "critic_explains_nothing": (
         {"train__explained_variance": -0.02},
         DISCRETE,
@@ -95,7 +95,7 @@ CASES = {  # rule: (logs, model, what the line names, what it says to try)
 
 
 @pytest.mark.parametrize("rule", CASES)
-def test_each_rule_says_one_line_once(rule):
+def test_each_rule_gives_one_line_once(rule):
     logs, model, named, tries = CASES[rule]
     (line,) = said(model=model, **logs)
     assert line.startswith("advice after ") and "\n" not in line
@@ -112,43 +112,43 @@ def test_every_rule_has_a_case():
 
 
 def first_steps(**logs):
-    """The environment steps at which the only line is said; an iteration has 100."""
+    """Returns the environment steps at which the only advice is given; an iteration has 100."""
     (line,) = said(**logs)
     return int(line.split()[2].replace(",", ""))
 
 
-def test_a_few_bad_iterations_are_no_illness():
+def test_a_few_bad_iterations_give_no_advice():
     assert first_steps(train__kl=lambda i: 0.5 if i >= 3 else 0.01) == 100 * (3 + WINDOW // 2 + 1)
     assert said(train__kl=lambda i: 0.5 if i % 5 in (0, 2) else 0.01) == []
     assert said(train__clip_fraction=lambda i: 0.9 if i in (3, 4) else 0.1) == []
     assert said(rollout__dead_actions=lambda i: float(i % 4 != 0)) == []
 
 
-def test_the_critic_has_a_fifth_of_the_training():
+def test_the_critic_has_a_fifth_of_training_to_learn():
     assert first_steps(total=50, train__explained_variance=0.0) == 1000
     assert said(total=50, train__explained_variance=lambda i: 0.0 if i < 5 else 0.5) == []
 
 
-def test_a_critic_with_nothing_left_to_explain_is_well():
+def test_a_critic_with_nothing_left_to_explain_is_healthy():
     """Solved CartPole: all returns are equal, the explained variance far below 0."""
     assert said(train__explained_variance=lambda i: 0.6 if i < 5 else -20.0) == []
     assert said(train__explained_variance=NAN) == []
     assert said(train__explained_variance=0.0, train__value_loss=None) == []  # there is no critic
 
 
-def test_the_divergence_is_measured_by_its_target():
+def test_the_divergence_is_judged_by_its_target():
     assert said(train__kl=0.08) == []
     (line,) = said(train__kl=0.08, expected_kl=0.01)
     assert "train/kl 0.08 nats, target 0.01" in line
     assert said(train__kl=0.03, expected_kl=0.01) == []
     assert said(train__kl=0.3, expected_kl=0.2) == []
-    (line,) = said(train__kl=None, train__kl_k3=0.3)  # a distribution whose KL nobody knows
+    (line,) = said(train__kl=None, train__kl_k3=0.3)  # a distribution without an exact KL
     assert "train/kl_k3 0.3 nats" in line
 
 
-def test_who_gets_better_may_be_at_the_bounds_or_stop_exploring():
+def test_a_policy_that_improves_may_be_at_the_bounds_or_stop_exploring():
     better = {"rollout__episode_return": lambda i: -200.0 + 10.0 * i}
-    # From -200 a return has grown from -150 on, after five iterations.
+    # A return that started at -200 has grown from -150 on, after five iterations.
     assert said(model=BOX, rollout__saturated_actions=lambda i: 0.97 * (i > 5), **better) == []
     assert said(train__entropy=lambda i: 0.6 if i < 6 else 0.001, **better) == []
     slightly = {"rollout__episode_return": lambda i: -200.0 + i}
@@ -156,7 +156,7 @@ def test_who_gets_better_may_be_at_the_bounds_or_stop_exploring():
 
 
 def test_differential_entropies_may_be_negative():
-    """Two elements: a scale of 1 / 100 is 9.2 nats less."""
+    """Two elements: a scale 100 times smaller has 9.2 nats less."""
     falls = {"train__entropy": lambda i: 1.5 - i, **STUCK}
     assert said(total=9, model=BOX, **falls) == []
     assert len(said(total=15, model=BOX, **falls)) == 1
@@ -168,13 +168,13 @@ def test_differential_entropies_may_be_negative():
     assert said(train__entropy=None, **STUCK) == []
 
 
-def test_entropy_that_collapsed_in_the_first_update_counts():
+def test_a_collapse_of_entropy_in_the_first_update_counts():
     assert len(said(train__entropy=0.0005, **STUCK)) == 1
-    # With masks a free choice may be rare.
+    # With masks, few choices may be free.
     assert said(train__entropy=0.0005, rollout__dead_actions=0.0, **STUCK) == []
 
 
-def test_it_goes_on_from_a_checkpoint():
+def test_it_resumes_from_a_checkpoint():
     ill = {**HEALTHY, "train__kl": 0.5, "train__clip_fraction": lambda i: 0.9 if i >= 6 else 0.1}
     lines, later = [], []
     first = ppo_tf.HealthAdvice(say=lines.append)
@@ -186,11 +186,11 @@ def test_it_goes_on_from_a_checkpoint():
     second = ppo_tf.HealthAdvice(say=later.append)
     second.load_state(state)
     loops.Loop(second, 20, DISCRETE).run(8, 19, **ill)
-    (line,) = later  # the other rule, as early as if nothing had happened
+    (line,) = later  # the other rule, as early as without the interruption
     assert line.startswith("advice after 900 steps: most samples are clipped")
 
 
-def test_a_second_run_of_the_same_object_begins_anew():
+def test_a_second_run_of_the_same_object_starts_over():
     lines = []
     callback = ppo_tf.HealthAdvice(say=lines.append)
     for _ in range(2):
@@ -198,13 +198,13 @@ def test_a_second_run_of_the_same_object_begins_anew():
     assert len(lines) == 2 and lines[0] == lines[1]
 
 
-def test_by_default_it_speaks_on_standard_error(capsys):
+def test_by_default_it_prints_to_standard_error(capsys):
     loops.Loop(ppo_tf.HealthAdvice(), 20, DISCRETE).run(0, 9, **{**HEALTHY, "train__kl": 0.5})
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("advice after 500 steps: ") and err.count("\n") == 1
 
 
-def test_lines_stand_above_the_live_line_of_progress(monkeypatch):
+def test_lines_appear_above_the_live_line_of_progress(monkeypatch):
     screen = io.StringIO()
     console = rich.console.Console(
         force_terminal=True, file=screen, width=200, color_system=None, _environ={}
@@ -240,7 +240,7 @@ def test_a_learning_rate_far_too_high_is_named():
 
 
 class Noise(gymnasium.Env):
-    """Rewards that depend on nothing."""
+    """Random rewards, independent of observations and actions."""
 
     observation_space = gymnasium.spaces.Box(-1.0, 1.0, (3,), np.float32)
     action_space = gymnasium.spaces.Discrete(2)
@@ -260,7 +260,7 @@ gymnasium.register("ppo_tf_tests/Noise-v0", Noise)
 
 
 def advised(env_id, **given):
-    """The advice in a run of the training command's settings."""
+    """Returns the advice in a run with the training command's settings."""
     settings = {k: s.value for k, s in ppo_tf.presets.resolve(env_id, given).items()}
     envs = ppo_tf.make_envs(env_id, settings["num_envs"], seed=settings["seed"])
     lines = []
@@ -276,7 +276,7 @@ def advised(env_id, **given):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1", "Acrobot-v1", "FrozenLake-v1"])
-def test_healthy_runs_hear_nothing(env_id):
+def test_healthy_runs_get_no_advice(env_id):
     assert advised(env_id) == ""
 
 
@@ -288,10 +288,10 @@ def test_healthy_runs_hear_nothing(env_id):
         ("CartPole-v1", {"learning_rate": 1.0}, ["hardly explores"]),
         ("Pendulum-v1", {"learning_rate": 0.1}, ["too far", "are clipped", "at their bounds"]),
         ("Pendulum-v1", {"initial_scale": 30.0}, ["at their bounds"]),
-        ("ppo_tf_tests/Noise-v0", {}, ["critic explains nothing"]),
+        ("ppo_tf_tests/Noise-v0", {}, ["critic explains none"]),
     ],
 )
-def test_ill_runs_are_told_what_they_have(env_id, given, words):
+def test_unhealthy_runs_get_the_right_advice(env_id, given, words):
     advice = advised(env_id, total_steps=40_000, **given)
     for word in words:
         assert word in advice

@@ -1,4 +1,4 @@
-"""The training command, killed again and again, ends as if nothing had happened."""
+"""The training command, killed repeatedly, ends as if nothing had happened."""
 
 import json
 import os
@@ -29,7 +29,7 @@ RUN = [
     "--checkpoint_every=2560",
     "--resume=auto",
 ]
-# The command, killed by itself at the n-th call of those that make a file last; 0: never.
+# The command, which kills itself at the n-th call that makes a file durable; 0: never.
 KILLED_AT = DEADLY + textwrap.dedent(
     """
     import runpy, sys
@@ -59,14 +59,14 @@ def finish(logdir, total_steps):
 
 
 def kill_at_random(logdir, total_steps, rng):
-    """Starts the command and kills it, or has it kill itself while it writes a checkpoint."""
-    if rng.random() < 0.4:  # three calls write config.json; a checkpoint, with the logs, six
+    """Starts the command and kills it, or lets it kill itself while it writes a checkpoint."""
+    if rng.random() < 0.4:  # config.json takes three calls; a checkpoint with the logs takes six
         process = start(logdir, total_steps, at=rng.randint(4, 40))
     else:
         process = start(logdir, total_steps)
         metrics = logdir / "metrics.csv"
         before = metrics.stat().st_mtime_ns if metrics.exists() else 0
-        if rng.random() < 0.8:  # in training, else at any moment
+        if rng.random() < 0.8:  # in training, otherwise at any moment
             while not metrics.exists() or metrics.stat().st_mtime_ns == before:
                 assert process.poll() is None, process.communicate()
                 time.sleep(0.005)
@@ -80,11 +80,11 @@ def kill_at_random(logdir, total_steps, rng):
 
 
 def result(logdir):
-    """All that a run leaves, without what a clock measured."""
+    """Returns the results of a run, without times."""
     rows = without_times(read_csv(logdir / "metrics.csv"))
     variables, values = ppo_tf.Checkpoints(logdir / "checkpoints").latest()
     values["run"].pop("seconds")
-    values.pop("callbacks")  # sizes of files that have times in them
+    values.pop("callbacks")  # sizes of files that contain times
     evaluation = json.loads((logdir / "evaluation.json").read_text())
     return rows, variables, values, evaluation
 

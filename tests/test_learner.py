@@ -1,4 +1,4 @@
-"""One update: what it computes, what it reports, what it refuses."""
+"""A learner's update: what it computes, reports and refuses."""
 
 import gymnasium
 import helpers
@@ -31,13 +31,13 @@ class RatioError:
 
 
 class GoesNaN:
-    """A loss that is not a number from its second gradient step on."""
+    """A loss that is NaN after its first two gradient steps."""
 
     def __init__(self):
         self.calls = tf.Variable(0, trainable=False)
 
     def __call__(self, *, new_dist, old_dist, actions, advantages):
-        bad = tf.where(self.calls > 1, np.nan, 1.0)  # the first call only gives the shapes
+        bad = tf.where(self.calls > 1, np.nan, 1.0)
         with tf.control_dependencies([self.calls.assign_add(1)]):
             return -new_dist.log_prob(actions) * advantages * tf.identity(bad), {}
 
@@ -45,13 +45,13 @@ class GoesNaN:
 @pytest.mark.parametrize("envs", [DISCRETE, CONTINUOUS])
 def test_the_first_ratio_is_one_in_every_update(envs):
     learner = make_learner(envs, loss=RatioError(), epochs=1, minibatch_size=16, jit_compile=True)
-    for update in range(3):  # weights and normalisers have moved in between
+    for update in range(3):  # weights and normalisers change in between
         metrics = learner.update(helpers.trajectory(envs, learner.policy, seed=update))
         assert metrics["gradient_steps"] == 1
         assert metrics["ratio_error"] < 1e-6
 
 
-def test_the_gradient_of_one_step_is_that_of_the_textbook():
+def test_the_gradient_of_one_step_equals_the_textbook():
     # One minibatch of everything, SGD with rate 1: the weights move by minus the gradient.
     learner = make_learner(
         loss=ppo_tf.PolicyGradient(),
@@ -63,7 +63,7 @@ def test_the_gradient_of_one_step_is_that_of_the_textbook():
         standardize_advantages=False,
     )
     data = helpers.trajectory(DISCRETE, learner.policy)
-    # Returns by the plain sum; a row that is no transition ends the sum before it.
+    # Returns by the plain sum; an invalid row ends the sum before it.
     horizon, num_envs = data.rewards.shape
     returns = np.zeros((horizon, num_envs))
     for env in range(num_envs):
@@ -87,7 +87,7 @@ def test_the_gradient_of_one_step_is_that_of_the_textbook():
         np.testing.assert_allclose(variable.numpy(), value, rtol=1e-4, atol=1e-6)
 
 
-def test_rows_that_are_no_transition_teach_nothing():
+def test_invalid_rows_have_no_effect():
     first, second = (make_learner(reward_transformation=ppo_tf.RewardScaling()) for _ in range(2))
     data = helpers.trajectory(DISCRETE, first.policy, horizon=16)
     assert not data.valid.all()
@@ -98,14 +98,14 @@ def test_rows_that_are_no_transition_teach_nothing():
     garbage["next_observations"][invalid] = -2.9
     garbage["actions"][invalid] = 1
     garbage["terminated"][invalid] = True
-    # Same minibatches hold the same rows: only what invalid rows contain differs.
+    # Both use the same minibatches; only the contents of invalid rows differ.
     first.update(data)
     second.update(ppo_tf.Trajectory(**garbage))
     for a, b in zip(helpers.numbers(first), helpers.numbers(second), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
 
 
-def test_normalisers_move_once_per_update_and_only_by_valid_rows():
+def test_normalisers_learn_once_per_update_from_valid_rows_only():
     learner = make_learner(epochs=5)
     data = helpers.trajectory(DISCRETE, learner.policy, horizon=16)
     learner.update(data)
@@ -137,7 +137,7 @@ def test_the_graph_does_not_grow_with_epochs_minibatches_or_horizon():
     small = nodes(horizon=8, epochs=1, minibatch_size=16)
     assert nodes(horizon=8, epochs=50, minibatch_size=16) == small
     assert nodes(horizon=8, epochs=1, minibatch_size=2) == small
-    # Large constants are a few nodes instead of one; unrolled, they would be 64 times as many.
+    # Large constants take a few nodes instead of one; unrolling would take 64 times as many.
     assert nodes(horizon=512, epochs=1, minibatch_size=16) < 1.05 * small
 
 
@@ -192,11 +192,11 @@ def test_the_gradient_norm_is_reported_before_clipping_and_the_step_after():
     np.testing.assert_allclose(clipped_length, norm / 10, rtol=1e-3)
 
 
-def test_reported_divergences_and_entropy_are_those_of_the_policies():
+def test_reported_divergences_and_entropy_match_the_policies():
     learner = make_learner(CONTINUOUS, optimizer=keras.optimizers.Adam(0.01))
     data = helpers.trajectory(CONTINUOUS, learner.policy, horizon=32)
     flat, rows = data.observations.reshape(-1, 3), data.valid.reshape(-1)
-    # Copies of the parameters: statistics move at the end of an update, so normalise by hand.
+    # The statistics change at the end of an update, so keep copies of them.
     learner.update(data)
     normalization = learner.policy.actor.get_layer("normalization")
     frozen = [w.numpy() for w in normalization.weights]
@@ -243,7 +243,7 @@ def test_what_tfp_cannot_compute_is_absent():
     assert np.isfinite(metrics["kl_k3"])
 
 
-def test_explained_variance_is_none_where_targets_do_not_vary():
+def test_explained_variance_is_none_if_targets_are_constant():
     learner = make_learner(critic=None, estimator=ppo_tf.RewardToGo(0.0))
     data = helpers.trajectory(DISCRETE, learner.policy)
     metrics = learner.update(data._replace(rewards=np.zeros_like(data.rewards)))
@@ -262,7 +262,7 @@ def test_recomputed_advantages_use_the_critic_of_the_epoch():
     assert any(not np.allclose(a, b) for a, b in zip(*results, strict=True))
 
 
-def test_a_value_coefficient_of_zero_leaves_the_critic_alone():
+def test_a_value_coefficient_of_zero_leaves_the_critic_unchanged():
     learner = make_learner(value_coefficient=0.0)
     before = [v.numpy() for v in learner.critic.trainable_variables]
     learner.update(helpers.trajectory(DISCRETE, learner.policy))
@@ -270,7 +270,7 @@ def test_a_value_coefficient_of_zero_leaves_the_critic_alone():
         np.testing.assert_array_equal(variable.numpy(), value)
 
 
-def test_a_trunk_shared_by_actor_and_critic_is_trained_once_and_normalised_once():
+def test_a_shared_trunk_is_trained_and_normalised_once():
     inputs, features = ppo_tf.models.observation_features(helpers.box(3))
     trunk = keras.layers.Dense(8, activation="tanh")(features)
     actor = keras.Model(inputs, {"logits": keras.layers.Dense(3)(trunk)})
@@ -288,7 +288,7 @@ def test_a_trunk_shared_by_actor_and_critic_is_trained_once_and_normalised_once(
     assert float(actor.get_layer("normalization").count.numpy()) == data.valid.sum()
 
 
-def test_the_adaptive_penalty_moves_by_the_reported_divergence():
+def test_the_adaptive_penalty_follows_the_reported_divergence():
     loss = ppo_tf.Sum([ppo_tf.KLPenalty(1.0, target=1e-6), ppo_tf.EntropyBonus(0.01)])
     learner = make_learner(loss=loss, optimizer=keras.optimizers.Adam(0.05))
     metrics = learner.update(helpers.trajectory(DISCRETE, learner.policy))
@@ -297,7 +297,7 @@ def test_the_adaptive_penalty_moves_by_the_reported_divergence():
     assert loss.losses[0].coefficient.numpy() == 2.0
 
 
-def test_an_update_that_goes_bad_is_undone_and_named():
+def test_a_nonfinite_update_is_undone_and_its_metric_named():
     learner = make_learner(
         loss=ppo_tf.Sum([GoesNaN(), ppo_tf.KLPenalty(1.0, target=1e-6)]),
         reward_transformation=ppo_tf.RewardScaling(),
@@ -311,7 +311,7 @@ def test_an_update_that_goes_bad_is_undone_and_named():
         np.testing.assert_array_equal(a, b)
 
 
-def test_all_that_an_update_changes_is_in_variables():
+def test_variables_holds_everything_an_update_changes():
     learner = make_learner(
         loss=ppo_tf.Sum([ppo_tf.KLPenalty(1.0, target=1e-6)]),
         reward_transformation=ppo_tf.RewardScaling(),
@@ -341,20 +341,20 @@ def test_arguments_out_of_range_are_refused(options, message):
         make_learner(**options)
 
 
-def test_a_minibatch_that_does_not_divide_is_refused():
+def test_a_minibatch_size_that_does_not_divide_the_batch_is_refused():
     learner = make_learner(minibatch_size=5)
     with pytest.raises(ValueError, match=r"minibatch_size=5, horizon \* num_envs=16"):
         learner.update(helpers.trajectory(DISCRETE, learner.policy))
 
 
-def test_shapes_that_do_not_fit_are_refused():
+def test_mismatched_shapes_are_refused():
     learner = make_learner()
     data = helpers.trajectory(DISCRETE, learner.policy)
     with pytest.raises(ValueError, match=r"rewards and valid must share one shape .*\(7, 2\)"):
         learner.update(data._replace(valid=data.valid[1:]))
 
 
-def test_models_that_are_not_built_are_refused():
+def test_unbuilt_models_are_refused():
     unbuilt = keras.Sequential([keras.layers.Dense(1)])
     with pytest.raises(ValueError, match=r"critic must be built.*Sequential"):
         make_learner(critic=unbuilt)

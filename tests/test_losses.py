@@ -24,7 +24,7 @@ SAMPLES = 40
 
 
 class Case:
-    """The arguments of a loss, and what the oracles need to know about them, in float64."""
+    """The arguments of a loss, and the float64 quantities that the oracles need."""
 
     def __init__(self, kind):
         rng = np.random.default_rng(0)
@@ -64,7 +64,7 @@ def case(request):
 
 
 def with_ratio(ratio, advantage, loss):
-    """A loss of one sample whose action the new policy takes `ratio` times as often as the old."""
+    """Evaluates a loss on a sample whose action is `ratio` times as likely under the new policy."""
     old = tfd.Categorical(probs=[[0.4, 0.6]])
     new = tfd.Categorical(probs=[[0.4 * ratio, 1 - 0.4 * ratio]])
     values, metrics = loss(
@@ -172,7 +172,7 @@ def test_surrogates_have_the_policy_gradient_at_ratio_one(policy, loss):
         (2.0, 0.0, 0.0, 1),
     ],
 )
-def test_golden_clip_with_bounds_that_differ(ratio, advantage, expected, clipped):
+def test_golden_clip_with_different_bounds(ratio, advantage, expected, clipped):
     loss, metrics = with_ratio(ratio, advantage, Clip(epsilon=0.1, epsilon_high=0.5))
     np.testing.assert_allclose(loss, expected, **TOLERANCE)
     assert metrics["clip_fraction"].numpy().tolist() == [clipped]
@@ -182,7 +182,7 @@ def test_golden_clip_with_bounds_that_differ(ratio, advantage, expected, clipped
     ("ratio", "advantage", "flat"),
     [(1.5, 1.0, True), (0.5, 1.0, False), (0.5, -1.0, True), (1.5, -1.0, False)],
 )
-def test_clip_stops_the_gradient_only_where_the_step_already_helped(ratio, advantage, flat):
+def test_clip_stops_the_gradient_only_past_the_helpful_bound(ratio, advantage, flat):
     logits = tf.Variable(np.log([[0.4 * ratio, 1 - 0.4 * ratio]]).astype(np.float32))
     with tf.GradientTape() as tape:
         loss, _ = Clip(0.2)(
@@ -208,7 +208,7 @@ def test_clip_of_a_ratio_that_overflows_has_a_zero_gradient():
     assert tape.gradient(loss, loc).numpy().tolist() == [[0]]
 
 
-def test_golden_kl_penalty_is_of_the_old_from_the_new():
+def test_golden_kl_penalty_is_old_relative_to_new():
     loss, _ = with_ratio(0.5, 2.0, KLPenalty(3.0))
     # r A = 1. KL(old || new) = .4 log(.4 / .2) + .6 log(.6 / .8) = .277259 - .172609 = .104650;
     # KL(new || old) = .2 log(.2 / .4) + .8 log(.8 / .6) = -.138629 + .230146 = .091516.
@@ -271,7 +271,7 @@ def test_kl_penalty_adapts_inside_a_compiled_function():
     assert float(loss.coefficient) == 4.0
 
 
-def test_kl_penalty_recovers_from_any_run_of_updates():
+def test_kl_penalty_recovers_from_any_number_of_updates():
     loss = KLPenalty(1.0, target=0.01)
     for _ in range(300):  # 2^-300 is 0 in float32
         loss.after_update(tf.constant(0.0))
@@ -289,7 +289,7 @@ def test_kl_penalty_without_target_stays_fixed():
 
 
 class Recorder:
-    """A loss with a golden value and one metric, which remembers its calls."""
+    """A loss with a golden value and one metric, which records its calls."""
 
     def __init__(self, value, metric):
         self.value, self.metric, self.kls = value, metric, []
@@ -333,7 +333,7 @@ def test_sum_owns_the_variables_of_its_losses():
     assert variable is penalty.coefficient
 
 
-def test_sum_of_metrics_with_one_name_raises():
+def test_sum_of_metrics_with_the_same_name_raises():
     with pytest.raises(ValueError, match=r"metrics of one name.*Received: \['same'\]"):
         evaluate_sum([Recorder(1.0, "same"), Recorder(2.0, "same")])
 
@@ -355,7 +355,7 @@ def test_a_distribution_without_the_exact_quantity_raises(loss):
 
 
 @pytest.mark.parametrize("loss", [PolicyGradient(), Clip()], ids=["PG", "Clip"])
-def test_losses_of_the_ratio_alone_take_any_distribution(loss):
+def test_losses_of_the_ratio_alone_accept_any_distribution(loss):
     values, _ = loss(
         new_dist=mixture(),
         old_dist=mixture(),
@@ -443,7 +443,7 @@ def test_golden_clipped_error():
     assert result.tolist() == [0.5625, 2.25, 2.25, 4]
 
 
-def test_clipped_error_of_values_that_did_not_move_is_the_squared_error():
+def test_clipped_error_of_unchanged_values_is_the_squared_error():
     values, targets = np.random.default_rng(5).normal(size=(2, 50)).astype(np.float32)
     np.testing.assert_array_equal(
         value_loss(ClippedError(0.2), values, values, targets),

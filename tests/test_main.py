@@ -1,4 +1,4 @@
-"""`ppo-tf`: choosing a command, and the list of what there is."""
+"""`ppo-tf`: selecting a command, and `ppo-tf list`."""
 
 import os
 import re
@@ -21,7 +21,7 @@ from ppo_tf.support import extras
 
 @pytest.fixture
 def listing(capsys, monkeypatch):
-    """What the command prints where a terminal has so many columns."""
+    """Returns the output of the command on a terminal of some columns."""
 
     def run(columns=80):
         monkeypatch.setenv("COLUMNS", str(columns))
@@ -45,14 +45,14 @@ def section(text, title):
 
 
 @pytest.mark.parametrize(("columns", "widest"), [(80, 80), (200, 100)])
-def test_lines_fit_and_end_in_no_spaces(listing, columns, widest):
+def test_lines_fit_and_have_no_trailing_spaces(listing, columns, widest):
     lengths = [len(line) for line in listing(columns).splitlines()]
     assert widest - 15 < max(lengths) <= widest
     assert not re.search(r" $", listing(columns), flags=re.M)
     assert "\x1b" not in listing(columns)
 
 
-def test_every_preset_is_there_with_its_settings(listing):
+def test_every_preset_is_listed_with_its_settings(listing):
     rows = section(listing(), "Environments")
     for env_id in [*PRESETS, *(pattern for patterns in FAMILIES for pattern in patterns)]:
         assert re.search(rf"^  {re.escape(env_id)}( |$)", rows, flags=re.M), env_id
@@ -66,15 +66,15 @@ def test_every_preset_is_there_with_its_settings(listing):
         ("Advantage estimators", "estimator"),
         ("Policy losses", "loss"),
         ("Value losses", "value_loss"),
-        ("Learning rates", "learning_rate_schedule"),
-        ("Action distributions for Boxes", "continuous"),
-        ("Networks for images", "image_network"),
-        ("Memories", "cell"),
-        ("Back ends", "backend"),
-        ("Engines", "acting"),
+        ("Learning rate schedules", "learning_rate_schedule"),
+        ("Action distributions for Box spaces", "continuous"),
+        ("Image networks", "image_network"),
+        ("Recurrent cells", "cell"),
+        ("Environment back ends", "backend"),
+        ("Acting engines", "acting"),
     ],
 )
-def test_every_choice_is_there_in_order_and_says_what_it_is(listing, title, setting):
+def test_every_choice_is_listed_in_order_with_its_description(listing, title, setting):
     rows = section(listing(200), title)
     assert f"(--{setting})" in listing()
     choices = re.findall(r"^  (\w+)  +\S.*", rows, flags=re.M)
@@ -101,7 +101,7 @@ def test_every_component_is_a_public_name(listing):
         assert component in ppo_tf.__all__, component
 
 
-def test_what_is_not_installed_is_told(listing, monkeypatch):
+def test_missing_packages_are_shown(listing, monkeypatch):
     def version(name):
         if name == "mujoco":
             raise metadata.PackageNotFoundError(name)
@@ -118,7 +118,7 @@ def test_what_is_not_installed_is_told(listing, monkeypatch):
 
 
 def test_extras_of_extras_count(monkeypatch):
-    """ppo_tf's dev has ppo_tf's test; what is needed without an extra is of none."""
+    """As ppo_tf's dev includes its test; requirements without an extra belong to none."""
     requirements = {
         "ppo_tf": ["numpy>=2", "one[b]>=1 ; extra == 'a'", "two ; extra == 'c'"],
         "one": ["three<2; extra == 'b'", "four; extra == 'b' and python_version < '3'", "five"],
@@ -138,7 +138,7 @@ def test_extras_of_extras_count(monkeypatch):
     assert extras.missing("c") == ["two"]
 
 
-def test_without_a_package_the_error_is_one_line(capsys, monkeypatch):
+def test_a_missing_installation_is_a_one_line_error(capsys, monkeypatch):
     def requires(name):
         raise metadata.PackageNotFoundError(name)
 
@@ -149,12 +149,12 @@ def test_without_a_package_the_error_is_one_line(capsys, monkeypatch):
     assert err.startswith("error: ") and "ppo_tf" in err and err.count("\n") == 1
 
 
-def test_help_says_what_it_does(capsys):
+def test_help_describes_the_command(capsys):
     assert command.main(["--help"]) == 0
     assert "Lists the environments with tuned settings" in words(capsys.readouterr().out)
 
 
-def test_it_needs_no_tensorflow_and_says_nothing_else():
+def test_it_imports_no_tensorflow_and_prints_no_errors():
     code = "import sys, runpy; runpy.run_module('ppo_tf', run_name='__main__')"
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True
@@ -164,7 +164,7 @@ def test_it_needs_no_tensorflow_and_says_nothing_else():
     assert not re.search(r" (tensorflow|keras)$", done.stderr, flags=re.M)
 
 
-def test_a_reader_that_leaves_is_no_traceback():
+def test_closing_the_pipe_causes_no_traceback():
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
@@ -178,7 +178,7 @@ def test_a_reader_that_leaves_is_no_traceback():
 
 
 def test_the_console_script_is_the_entry_point():
-    tomllib = pytest.importorskip("tomllib")  # of Python 3.11
+    tomllib = pytest.importorskip("tomllib")  # new in Python 3.11
     root = Path(ppo_tf.__file__).parents[1]
     scripts = tomllib.loads((root / "pyproject.toml").read_text())["project"]["scripts"]
     assert scripts.keys() == {"ppo-tf"}
@@ -186,7 +186,7 @@ def test_the_console_script_is_the_entry_point():
     assert point.load() is entry.main
 
 
-def test_a_command_gets_the_words_after_its_name_and_gives_its_exit_code(monkeypatch):
+def test_a_command_gets_its_arguments_and_returns_its_exit_code(monkeypatch):
     seen = []
     for name, (module, _) in entry.COMMANDS.items():
         fake = ModuleType(module)
@@ -209,23 +209,23 @@ def test_help_names_every_command(words_given, capsys):
         assert re.search(rf"^  {name} +{re.escape(what)}$", out, flags=re.M)
 
 
-def test_the_version_is_told(capsys):
+def test_the_version_is_printed(capsys):
     assert entry.main(["--version"]) == 0
     assert capsys.readouterr() == (f"ppo_tf {ppo_tf.__version__}\n", "")
 
 
 @pytest.mark.parametrize(
     ("word", "told"),
-    [("trian", "Did you mean train?"), ("xyz", "There are train, evaluate, plot, sweep, list.")],
+    [("trian", "Did you mean train?"), ("xyz", "Commands: train, evaluate, plot, sweep, list.")],
 )
-def test_an_unknown_command_is_one_line_with_near_names(word, told, capsys):
+def test_an_unknown_command_is_a_one_line_error_with_similar_names(word, told, capsys):
     assert entry.main([word]) == 2
-    expected = f"error: No such command. {told} Received: {word}\n"
+    expected = f"error: Unknown command. {told} Received: {word}\n"
     assert capsys.readouterr() == ("", expected)
 
 
 @pytest.mark.parametrize("arguments", [["train", "--help"], ["list"], ["train", "--gama=1"]])
-def test_what_needs_no_tensorflow_does_not_wait_for_it(arguments):
+def test_quick_commands_do_not_import_tensorflow(arguments):
     code = (
         "import sys; from ppo_tf.command.main import main; main(sys.argv[1:]);"
         "sys.exit(any(name in sys.modules for name in ('tensorflow', 'keras')))"

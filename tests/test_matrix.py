@@ -1,9 +1,9 @@
-"""Everything with everything: action x observation x network x estimator x loss.
+"""Combinations of everything: action x observation x network x estimator x loss.
 
-The cases are a pairwise cover: every value of each part meets every value of each other part (that
-it can go with) in some case. Each takes two updates; eager and graph must agree, trajectories keep
-the shapes of the spaces, and the exported policy acts as the one in memory, in a process of its own
-without ppo_tf and TFP. `test_conformance.py` holds the parts against XLA.
+The cases are a pairwise cover: every two compatible values of two parts occur together in some
+case. Each takes two updates; eager and graph must agree, trajectories must have the shapes of the
+spaces, and the exported policy must act like the one in memory, in a separate process without
+ppo_tf and TFP. `test_conformance.py` compares the parts with XLA.
 """
 
 import itertools
@@ -22,7 +22,7 @@ from ppo_tf.artefacts.saved_model import result_name
 from ppo_tf.spaces.masks import segment_sizes
 
 PAIR = Box(-2.0, 2.0, (2,))
-ACTIONS = {  # MultiBinary and the clipped Gaussian meet the others as parts of the hybrid
+ACTIONS = {  # MultiBinary and the clipped Gaussian are covered by the hybrid
     "discrete": (Discrete(3, start=-1), "clipped_gaussian"),
     "multi_discrete": (helpers.MULTI_DISCRETE, "clipped_gaussian"),
     "tanh_gaussian": (PAIR, "tanh_gaussian"),
@@ -32,17 +32,17 @@ ACTIONS = {  # MultiBinary and the clipped Gaussian meet the others as parts of 
     "gsde": (PAIR, "gsde"),
     "hybrid": (helpers.HYBRID, "clipped_gaussian"),
 }
-OBSERVATIONS = {  # Discrete meets the others as a part of the nested one
+OBSERVATIONS = {  # Discrete is covered by the nested one
     "box": helpers.box(3),
     "image_first": Box(0, 255, (3, 8, 8), np.uint8),
     "nested": helpers.NESTED,
-    "goal": Dict(  # the actor does not see what is achieved, the critic does
+    "goal": Dict(  # only the critic sees achieved_goal
         observation=helpers.box(2), achieved_goal=helpers.box(1), desired_goal=helpers.box(1)
     ),
     "tuple": Tuple((MultiDiscrete([2, 3]), MultiBinary(2), Box(0, 9, (2,), np.int32))),
     "masked": None,  # depends on the action
 }
-NETWORKS = ("mlp", "shared", "lstm")  # other cells: `test_recurrent.py`
+NETWORKS = ("mlp", "shared", "lstm")  # for other cells see `test_recurrent.py`
 ESTIMATORS = {"reward_to_go": ppo_tf.RewardToGo, "n_step": ppo_tf.NStep, "gae": ppo_tf.GAE}
 LOSSES = {
     "clip": lambda: ppo_tf.Sum([ppo_tf.Clip(), ppo_tf.EntropyBonus(0.01)]),
@@ -57,14 +57,15 @@ def possible(case):
     action, observation, network, *_ = case
     if observation == "masked" and action not in MASKABLE:
         return False
-    # A trunk that both share can't see what only one may.
+    # A shared trunk cannot see what only the critic may.
     return not (observation == "goal" and network == "shared")
 
 
 def cover():
-    """Cases in which every possible pair of two parts' values occurs; greedy, so not the fewest.
+    """Returns cases in which every possible pair of two parts' values occurs.
 
-    Among equals it takes a case without a memory, which is traced in half the time.
+    The choice is greedy, so not minimal. In a tie it prefers cases without a memory, which take
+    half as long to trace.
     """
     everything = [case for case in itertools.product(*PARTS) if possible(case)]
     random.Random(0).shuffle(everything)
@@ -88,7 +89,7 @@ def masks_for(space):
     leaves = spaces.leaves(space)
     if not isinstance(leaves, dict):
         return MultiBinary(sum(segment_sizes(leaves)))
-    return Dict(  # as the hybrid space is nested; its other leaves are free
+    return Dict(  # nested like the hybrid space; its other leaves are unmasked
         move=MultiBinary(sum(segment_sizes(leaves["move"]))),
         arm=Dict({"1": MultiBinary(sum(segment_sizes(leaves["arm/1"])))}),
     )
@@ -134,7 +135,7 @@ def two_updates(envs, learner):
 
 @pytest.fixture(scope="module")
 def trained():
-    """Every case after two updates as a graph, trained on first use."""
+    """Returns a case after two updates in graph mode, trained on first use."""
     found = {}
 
     def get(case):
@@ -172,7 +173,7 @@ def test_eager_and_graph_agree(case, trained):
 
 
 @pytest.mark.parametrize("case", CASES, ids=IDS)
-def test_the_updated_policy_acts_in_the_space(case, trained):
+def test_the_updated_policy_acts_in_the_action_space(case, trained):
     envs, learner, *_ = trained(case)
     policy, count = learner.policy, 6
     observations = helpers.observe(envs.single_observation_space, (count,))

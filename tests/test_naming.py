@@ -1,4 +1,4 @@
-"""Variables have names that are the same in every process, and tell owners and places apart."""
+"""Variables have names that are the same in every process: by owner and path."""
 
 import helpers
 import keras
@@ -38,15 +38,15 @@ def make_learner(**options):
     return learner
 
 
-def test_names_do_not_depend_on_what_was_made_before():
+def test_names_do_not_depend_on_earlier_layers():
     first, second = make_learner(), make_learner()
     assert list(first.named_variables) == list(second.named_variables)
-    # Keras' own paths do, or this test would show nothing.
+    # Keras' own paths do depend on them, otherwise this test would show nothing.
     paths = [[v.path for v in x.policy.variables] for x in (first, second)]
     assert paths[0] != paths[1]
 
 
-def test_names_say_owner_and_place():
+def test_names_give_owner_and_path():
     learner = make_learner()
     names = {id(v): name for name, v in learner.named_variables.items()}
     layers = learner.policy.actor.encoder.layers
@@ -61,7 +61,7 @@ def test_names_say_owner_and_place():
     assert len(names) == len(learner.variables)
 
 
-def test_layers_with_names_of_their_own_keep_them():
+def test_layers_named_by_the_user_keep_their_names():
     def model(*names):
         inputs = keras.Input((3,))
         outputs = inputs
@@ -76,7 +76,7 @@ def test_layers_with_names_of_their_own_keep_them():
     assert variables["critic/head_7/kernel"] is other.layers[1].kernel
 
 
-def test_what_two_owners_share_is_named_once():
+def test_shared_variables_are_named_once():
     layer = keras.layers.Dense(2, name="trunk")
     inputs = keras.Input((3,))
     actor, critic = (keras.Model(inputs, layer(inputs)) for _ in range(2))

@@ -1,4 +1,4 @@
-"""What all commands share: words to flags, help, errors of one line."""
+"""What all commands share: parsing of flags, help, and one-line errors."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ flags.DEFINE_integer("episodes", 10, "Episodes to run, count.", flag_values=FLAG
 flags.DEFINE_enum("mode", "one", ["one", "other"], "How it is done.", flag_values=FLAGS)
 flags.DEFINE_boolean("render", False, "Whether a window shows it.", flag_values=FLAGS)
 flags.DEFINE_list("out", ["a.png", "a.svg"], "Files to write.", flag_values=FLAGS)
-flags.DEFINE_multi_string("grid", [], "Values, again for more.", flag_values=FLAGS)
+flags.DEFINE_multi_string("grid", [], "Values, repeat for more.", flag_values=FLAGS)
 flags.DEFINE_string("logdir", None, "New folder (default: runs/ENV).", flag_values=FLAGS)
 
 DESCRIPTION = """Does nothing.
@@ -26,7 +26,7 @@ DESCRIPTION = """Does nothing.
 
 @pytest.fixture
 def run():
-    """Runs a command that returns 7: (exit code, [the flags and words that it got])."""
+    """Runs a command that returns 7: (exit code, [(flags, arguments) that it got])."""
 
     def run(*argv, **options):
         got = []
@@ -40,14 +40,14 @@ def run():
     return run
 
 
-def test_a_command_gets_its_flags_and_gives_its_code(run):
+def test_a_command_gets_its_flags_and_returns_its_code(run):
     code, [(given, words)] = run("--env=E", "--render", "--episodes", "3", "--grid=a", "--grid=b")
     assert (code, words) == (7, [])
     assert (given["env"], given["render"], given["episodes"]) == ("E", True, 3)
     assert (given["grid"], given["mode"]) == (["a", "b"], "one")
 
 
-def test_a_command_called_again_begins_with_the_defaults(run):
+def test_a_second_call_starts_from_the_defaults(run):
     _, [(first, _)] = run()
     run("--env=E", "--norender", "--grid=a", "--out=b.png", "--mode=other")
     run("--nonsense")
@@ -61,11 +61,11 @@ def test_a_command_called_again_begins_with_the_defaults(run):
         (["--episodes=many"], "--episodes=many"),
         (["--mode=third"], "one|other"),
         (["--env"], "Missing value for flag --env"),
-        (["--render", "a", "b"], "Only flags are taken. Received: a b"),
-        (["--", "--render"], "Only flags are taken. Received: --render"),
+        (["--render", "a", "b"], "Only flags are accepted. Received: a b"),
+        (["--", "--render"], "Only flags are accepted. Received: --render"),
     ],
 )
-def test_bad_words_are_one_line_and_nothing_runs(argv, told, run, capsys):
+def test_bad_arguments_are_a_one_line_error_and_nothing_runs(argv, told, run, capsys):
     assert run(*argv) == (2, [])
     out, err = capsys.readouterr()
     assert out == ""
@@ -73,7 +73,7 @@ def test_bad_words_are_one_line_and_nothing_runs(argv, told, run, capsys):
     assert told in err
 
 
-def test_words_go_to_a_command_that_takes_them(run):
+def test_arguments_that_are_not_flags_go_to_a_command_that_takes_them(run):
     code, [(given, words)] = run("a", "--episodes=3", "b", words="FOLDER...: what to draw")
     assert (code, given["episodes"], words) == (7, 3, ["a", "b"])
 
@@ -84,7 +84,7 @@ def test_help_has_a_line_per_flag_and_runs_nothing(argv, run, capsys):
     out, err = capsys.readouterr()
     assert err == ""
     assert out.startswith(DESCRIPTION)
-    assert "Words: FOLDER...: what to draw\n" in out
+    assert "Arguments: FOLDER...: what to draw\n" in out
     lines = out.partition("Flags:\n")[2].splitlines()
     assert lines == [
         "  --env: Id of the environment. Required. (default: none)",
@@ -92,7 +92,7 @@ def test_help_has_a_line_per_flag_and_runs_nothing(argv, run, capsys):
         "  --mode: <one|other>: How it is done. (default: one)",
         "  --[no]render: Whether a window shows it. (default: false)",
         "  --out: Files to write. (default: a.png,a.svg)",
-        "  --grid: Values, again for more. (default: none)",
+        "  --grid: Values, repeat for more. (default: none)",
         "  --logdir: New folder (default: runs/ENV).",
         "  -h, --help: Prints this text.",
     ]
@@ -106,7 +106,7 @@ def test_on_a_terminal_help_fits_its_width(monkeypatch, capsys):
     assert "\n  --env: Id of the environment.\n      Required. (default: none)\n" in text
 
 
-def test_help_after_two_dashes_is_a_word(run):
+def test_help_after_two_dashes_is_an_argument(run):
     code, [(_, words)] = run("--", "--help", words="anything")
     assert (code, words) == (7, ["--help"])
 
@@ -119,7 +119,7 @@ def test_help_after_two_dashes_is_a_word(run):
         (KeyboardInterrupt(), 130, ""),
     ],
 )
-def test_errors_of_the_command_are_one_line(error, code, printed, capsys):
+def test_expected_errors_of_the_command_are_one_line(error, code, printed, capsys):
     def command(words):
         raise error
 
@@ -127,7 +127,7 @@ def test_errors_of_the_command_are_one_line(error, code, printed, capsys):
     assert capsys.readouterr() == ("", printed)
 
 
-def test_other_errors_are_raised_unless_they_are_named(capsys):
+def test_other_errors_are_raised_unless_listed(capsys):
     def command(words):
         raise RuntimeError("broken")
 
@@ -138,7 +138,7 @@ def test_other_errors_are_raised_unless_they_are_named(capsys):
     assert capsys.readouterr().err == "error: broken\n"
 
 
-def test_a_reader_of_help_that_leaves_is_no_traceback():
+def test_closing_the_pipe_of_help_causes_no_traceback():
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(

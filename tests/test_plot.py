@@ -1,4 +1,4 @@
-"""The plot command: its statistics, its picture, its errors."""
+"""The plot command: its statistics, figures and errors."""
 
 import itertools
 import json
@@ -26,7 +26,7 @@ def plot(monkeypatch, tmp_path):
 
 
 def write_run(folder, env="Env-v0", seed=0, steps=(10, 20, 30), values=(1, 2, 3), **settings):
-    """A run's two files; values are of the metric, "" where it has none."""
+    """Writes the two files of a run; a value of the metric may be missing, ""."""
     folder.mkdir(parents=True)
     settings = {"estimator": "gae", "gamma": 0.99, "seed": seed, **settings}
     config = {"env": env, "seed": seed}
@@ -45,7 +45,7 @@ def make(steps, values, seed=0, env="Env-v0", **settings):
 
 
 def figure_of(plot, *arguments):
-    """The figure that the command draws."""
+    """Returns the figure that the command draws."""
     figures = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(command, "draw", lambda *given: figures.append(draw(*given)) or figures[-1])
@@ -72,24 +72,24 @@ def test_the_band_is_the_percentile_interval_of_all_resamples():
 
 
 def test_the_band_covers_the_true_mean_as_often_as_it_should():
-    """Of 10 normal values 90%: their deviation has the divisor n, and 1.96 is not Student's."""
+    """90% for 10 normal values: the variance has divisor n, and 1.96 is not Student's quantile."""
     values = np.random.default_rng(1).normal(size=(10, 2000))
     low, high = band(values)
     assert 0.87 < ((low < 0.0) & (high > 0.0)).mean() < 0.93
 
 
-def test_the_curve_of_a_group_is_the_mean_where_all_its_runs_have_values():
+def test_the_curve_of_a_group_is_the_mean_over_the_range_that_all_its_runs_cover():
     """By hand: at 15 the first has 1.5, the second 20, ..."""
     one = make([0, 10, 20, 30], [0, 1, 2, 7], seed=0)
     two = make([5, 15, 25], [10, 20, 40], seed=1)
     steps, mean, low, high = curve([one, two])
     assert steps.tolist() == [5, 10, 15, 20, 25]
     np.testing.assert_allclose(mean, [5.25, 8.0, 10.75, 16.0, 22.25], rtol=1e-12)
-    np.testing.assert_allclose(low, [0.5, 1, 1.5, 2, 4.5])  # of two runs the band is both
+    np.testing.assert_allclose(low, [0.5, 1, 1.5, 2, 4.5])  # the band of two runs spans both
     np.testing.assert_allclose(high, [10, 15, 20, 30, 40])
 
 
-def test_the_curve_of_one_run_is_its_own():
+def test_the_curve_of_a_single_run_is_the_run():
     steps, mean, low, high = curve([make([1, 3, 4], [5, 0, 2])])
     assert (steps.tolist(), mean.tolist(), low, high) == ([1, 3, 4], [5, 0, 2], None, None)
 
@@ -107,7 +107,7 @@ def test_smoothing_is_the_mean_over_the_last_steps(window):
     assert smooth.steps.tolist() == steps.tolist()
 
 
-def test_empty_fields_rows_twice_and_a_torn_last_row_are_no_points(tmp_path):
+def test_empty_fields_duplicate_rows_and_a_torn_last_row_are_not_points(tmp_path):
     folder = write_run(
         tmp_path / "run", steps=[10, 20, 30, 30, 40, 50], values=["", 2, 3, 4, "nan", "inf"]
     )
@@ -117,10 +117,10 @@ def test_empty_fields_rows_twice_and_a_torn_last_row_are_no_points(tmp_path):
     assert (run.steps.tolist(), run.values.tolist()) == ([20, 30], [2, 4])
 
 
-# ---- the picture
+# ---- the figure
 
 
-def test_seeds_become_a_mean_with_a_band_and_the_legend_says_what_differs(plot, tmp_path):
+def test_seeds_become_a_mean_with_a_band_and_the_legend_shows_what_differs(plot, tmp_path):
     for seed, estimator in itertools.product(range(3), ["gae", "n_step"]):
         values = [seed, 2 * seed + (estimator == "gae"), 4]
         write_run(tmp_path / f"{estimator}-{seed}", seed=seed, values=values, estimator=estimator)
@@ -140,8 +140,8 @@ def test_seeds_become_a_mean_with_a_band_and_the_legend_says_what_differs(plot, 
     assert shown == colors
 
 
-def test_environments_are_panels_in_which_a_setting_has_one_colour(plot, tmp_path):
-    """gamma differs between the environments only, as presets do: it is not named."""
+def test_environments_are_panels_in_which_settings_keep_their_colour(plot, tmp_path):
+    """gamma differs only between the environments, as presets do, so it is not in the legend."""
     for env, gamma in ("A-v0", 0.9), ("B-v0", 0.99):
         for sizes in [64, 64], [8]:
             name = f"{env}-{len(sizes)}"
@@ -164,7 +164,7 @@ def test_environments_are_panels_in_which_a_setting_has_one_colour(plot, tmp_pat
         ("", ["5 runs"]),
     ],
 )
-def test_group_by_says_which_runs_are_one_curve(group_by, legend, plot, tmp_path):
+def test_group_by_selects_the_runs_of_a_curve(group_by, legend, plot, tmp_path):
     for gamma, seed in itertools.product([0.9, 0.8], [0, 1]):
         write_run(tmp_path / f"{gamma}-{seed}", gamma=gamma, seed=seed)
     write_run(tmp_path / "other", estimator="n_step", gamma=0.9)
@@ -187,7 +187,7 @@ def test_numbers_have_thousand_separators_and_a_minus_sign(plot, tmp_path):
 
 
 @pytest.mark.parametrize("count", [1, 9, 23])
-def test_nothing_of_the_legend_is_cut_off_and_every_curve_looks_different(count, plot, tmp_path):
+def test_the_legend_is_not_cut_off_and_every_curve_looks_different(count, plot, tmp_path):
     for i in range(count):
         write_run(tmp_path / f"run{i}", learning_rate=0.001 * i, estimator="reward_to_go")
     figure = figure_of(plot, tmp_path)
@@ -202,7 +202,7 @@ def test_nothing_of_the_legend_is_cut_off_and_every_curve_looks_different(count,
 # ---- the command
 
 
-def test_by_default_a_png_and_an_svg_appear_in_the_working_folder(plot, tmp_path, capsys):
+def test_by_default_a_png_and_an_svg_are_written_to_the_working_folder(plot, tmp_path, capsys):
     write_run(tmp_path / "runs" / "one")
     assert plot("runs/one") == 0
     assert capsys.readouterr() == ("wrote curve.png\nwrote curve.svg\n", "")
@@ -232,9 +232,7 @@ def test_runs_are_found_by_folder_and_by_glob_once_each(patterns, expected, plot
     assert [folder.name for folder in find(patterns)] == expected
 
 
-def test_runs_without_values_or_with_anothers_seed_and_settings_are_left_out(
-    plot, tmp_path, capsys
-):
+def test_runs_without_values_and_duplicate_runs_are_skipped(plot, tmp_path, capsys):
     write_run(tmp_path / "a", values=[1, 2, 5])
     write_run(tmp_path / "b", steps=[10, 20, 40], values=[1, 2, 9])
     write_run(tmp_path / "c", seed=1, values=["", "", ""])
@@ -243,9 +241,9 @@ def test_runs_without_values_or_with_anothers_seed_and_settings_are_left_out(
     assert [line.get_ydata().tolist() for line in figure.axes[0].lines] == [[1, 2, 9]]
     assert legend_of(figure) == ["seed 0"]
     assert capsys.readouterr().out.splitlines() == [
-        "left out, b has its seed and settings: a",
-        f"left out, it has no {METRIC}: c",
-        f"left out, it has no {METRIC}: d",
+        "skipped a: b has the same seed and settings",
+        f"skipped c: it has no {METRIC}",
+        f"skipped d: it has no {METRIC}",
         "wrote it.png",
     ]
 
@@ -280,7 +278,7 @@ def test_another_metric_and_another_folder(plot, tmp_path):
         (["run/config.json"], ["No run", "run/config.json"]),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_nothing(arguments, words, plot, tmp_path, capfd):
+def test_bad_input_is_a_one_line_error_and_leaves_nothing(arguments, words, plot, tmp_path, capfd):
     write_run(tmp_path / "run")
     write_run(tmp_path / "late", seed=1, steps=[100, 200, 300])
     write_run(tmp_path / "valueless", values=["", "", ""])
@@ -304,9 +302,9 @@ def test_a_missing_package_is_named_with_its_extra(plot, tmp_path, monkeypatch, 
 
 
 @pytest.mark.parametrize("module", [command, evaluate])
-def test_every_flag_says_its_default_or_that_it_is_required(module):
+def test_every_flag_shows_its_default_or_that_it_is_required(module):
     defined = module.FLAGS
     assert len(list(defined)) >= 4
     for flag in defined:
         told = "(default: " in defined[flag].help or "Required." in defined[flag].help
-        assert told != (defined[flag].default is not None), flag  # absl tells those by itself
+        assert told != (defined[flag].default is not None), flag  # absl shows defaults itself

@@ -11,7 +11,7 @@ def test_an_environment_without_a_preset_has_none():
     assert {setting.source for setting in resolve("Unknown-v0", {}).values()} == {"default"}
 
 
-def test_an_environments_own_settings_come_before_its_familys():
+def test_an_environments_own_settings_override_those_of_its_family():
     family = next(settings for ids, settings in FAMILIES.items() if "Swimmer-v5" in ids)
     assert preset_of("Swimmer-v5") == {**family, "gamma": 0.9999}
     assert preset_of("Hopper-v5") == family
@@ -25,7 +25,7 @@ def test_atari_games_are_one_family(env_id):
     assert settings["reward_scaling"] == (False, "preset")
 
 
-def test_games_of_other_ids_are_not_atari():
+def test_games_with_other_ids_are_not_atari():
     assert preset_of("Pong-v0") == {}
 
 
@@ -36,7 +36,7 @@ def test_minibatches_of_presets_divide_their_batches(env_id):
 
 
 @pytest.mark.parametrize("preset", [*PRESETS.values(), *FAMILIES.values()])
-def test_presets_have_known_settings_of_good_values(preset):
+def test_presets_have_known_settings_with_valid_values(preset):
     assert check_all(preset) == preset
     for name, value in check_all(preset).items():
         assert type(value) is type(preset[name]), name

@@ -1,4 +1,4 @@
-"""Probe environments with a known answer: training must find it."""
+"""Probe environments with known answers, which training must find."""
 
 import gymnasium
 import keras
@@ -11,7 +11,7 @@ GAMMA = 0.5
 
 
 class Probe(gymnasium.Env):
-    """Episodes of a fixed length; the observation is one number.
+    """Episodes of fixed length, in which the observation is one number.
 
     Args:
         length: steps per episode.
@@ -91,9 +91,9 @@ def test_a_delayed_reward_is_discounted(estimator, mode):
 @pytest.mark.parametrize(
     ("truncate", "value"),
     [
-        # Reward 1 for ever, as far as the value is concerned: 1 + gamma + gamma^2 + ...
+        # To the value, reward 1 for ever: 1 + gamma + gamma^2 + ...
         (True, 1.0 / (1.0 - GAMMA)),
-        # Three rewards, and no way to see which comes next: the mean of 1.75, 1.5 and 1.
+        # Three rewards in states that look the same: the mean of 1.75, 1.5 and 1.
         (False, (1.75 + 1.5 + 1.0) / 3.0),
     ],
 )

@@ -1,4 +1,4 @@
-"""What README shows works as printed, and what it says of files holds."""
+"""The examples in README run as printed, and the files and names it mentions exist."""
 
 import re
 from pathlib import Path
@@ -24,7 +24,7 @@ def test_the_python_examples_run(tmp_path, monkeypatch):
     assert action.shape == (1, 1) and -2.0 <= action[0, 0] <= 2.0
 
 
-def test_the_files_named_exist():
+def test_the_files_it_names_exist():
     for name in re.findall(r"`((?:examples|benchmarks|ppo_tf|tests)/[\w./]+)`", README):
         assert (ROOT / name).exists(), name
 

@@ -141,7 +141,7 @@ def test_the_first_ratio_is_one_across_rollouts_and_episode_ends(cell, horizon):
         learner.update(trajectory)
         state = [s[-1].numpy() for s in states]
         for mine, kept, acted in zip(
-            state, learner.memories.states[0], collector.acting._state, strict=True
+            state, learner.memories.states[0], collector.acting.engine.state, strict=True
         ):
             np.testing.assert_allclose(mine, kept, rtol=1e-4, atol=1e-5)
             np.testing.assert_allclose(mine, acted, rtol=1e-4, atol=1e-5)

@@ -1,4 +1,4 @@
-"""What a training would take: sizes against those of the real objects."""
+"""The report of a dry run: its sizes against those of the real objects."""
 
 import json
 import subprocess
@@ -23,7 +23,7 @@ FINE = "ppo_tf_tests/Fine-v0"
 
 
 class Fine(environments.Counting):
-    """Observes float64, of which float32 is stored."""
+    """Observations of float64, stored as float32."""
 
     observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float64)
 
@@ -61,7 +61,7 @@ def size(tensors):
         ("Taxi-v4", None),  # integers, and masks
     ],
 )
-def test_sizes_are_those_of_a_real_rollout_and_of_real_variables(env_id, cell):
+def test_sizes_match_a_real_rollout_and_real_variables(env_id, cell):
     learner, envs = make(env_id, cell, reward_transformation=ppo_tf.RewardScaling(0.9))
     parts = report.expected_memory(learner, envs, HORIZON)
     collector = ppo_tf.VectorCollector(envs, learner.policy, HORIZON, acting="tensorflow")
@@ -75,7 +75,7 @@ def test_sizes_are_those_of_a_real_rollout_and_of_real_variables(env_id, cell):
     models = [*learner.policy.variables, *learner.critic.variables]
     assert parts["parameters"] == size(models)
     assert parts["optimiser"] == size(learner.optimizer.variables)
-    assert parts["what an update needs to undo itself"] == size(learner.variables)
+    assert parts["snapshot to undo an update"] == size(learner.variables)
     parameters, _ = learner.policy.unroll(
         tf.nest.map_structure(tf.constant, trajectory.observations),
         learner.policy.initial_state(NUM_ENVS),
@@ -85,7 +85,7 @@ def test_sizes_are_those_of_a_real_rollout_and_of_real_variables(env_id, cell):
     assert parts["old distributions, values, advantages, targets"] == size(results)
 
 
-def test_layers_that_actor_and_critic_share_count_once():
+def test_layers_shared_by_actor_and_critic_count_once():
     learner, envs = make("CartPole-v1", shared=True)
     parts = report.expected_memory(learner, envs, HORIZON)
     shared = {id(v): v for m in (learner.policy, learner.critic) for v in m.variables}
@@ -93,9 +93,9 @@ def test_layers_that_actor_and_critic_share_count_once():
     assert parts["parameters"] < size([*learner.policy.variables, *learner.critic.variables])
 
 
-def test_activations_are_those_of_the_widest_layers():
-    """1,000 rows of two layers of 64 after each other, in the actor and the critic, for s and s';
-    on a small trajectory it is the minibatch: its layers' results and their gradients."""
+def test_activations_match_the_widest_layers():
+    """1,000 rows of two successive layers of 64, in the actor and the critic, for s and s'; if the
+    minibatch is as large as the trajectory, its layers' outputs and their gradients."""
     envs = ppo_tf.make_envs("CartPole-v1", 10)
     policy = ppo_tf.mlp_policy(envs, hidden_sizes=(64, 64, 2))
     critic = ppo_tf.mlp_critic(envs, hidden_sizes=(64, 64, 2))
@@ -105,16 +105,16 @@ def test_activations_are_those_of_the_widest_layers():
             policy, critic, minibatch_size=minibatch_size, jit_compile=jit_compile
         )
         parts = report.expected_memory(learner, envs, 100)
-        return parts["activations, and gradients of a minibatch"]
+        return parts["activations and gradients of a minibatch"]
 
     layers = 1000 * (64 + 64) * 4
     assert activations(10, True) == pytest.approx(2 * layers, rel=0.05)
     assert activations(10, False) == pytest.approx(3 * layers, rel=0.05)
-    # The results of two layers of both models, and the gradient on its way back.
+    # The outputs of two layers of both models, and the gradients propagated back.
     assert 2 * layers < activations(1000, True) < 4 * layers
 
 
-def test_the_peak_of_a_graph_is_what_is_needed_at_a_time():
+def test_the_peak_of_a_graph_is_the_most_memory_in_use_at_once():
     """float32 [100] is 400 bytes; the input does not count."""
 
     @tf.function(autograph=False)
@@ -125,7 +125,7 @@ def test_the_peak_of_a_graph_is_what_is_needed_at_a_time():
         return tf.reduce_max(tf.tanh(c)) + tf.reduce_sum(a)  # 2,000 again, without b
 
     graph = function.get_concrete_function(tf.TensorSpec((100,))).graph
-    assert 2000 <= report.peak_bytes(graph) < 2000 + 100  # and shapes and axes
+    assert 2000 <= report.peak_bytes(graph) < 2000 + 100  # plus shapes and axes
 
 
 def test_the_report_changes_nothing():
@@ -139,7 +139,7 @@ def test_the_report_changes_nothing():
 
 
 @pytest.mark.parametrize("columns", [70, 200])
-def test_the_report_has_every_layer_and_adds_up(columns, monkeypatch):
+def test_the_report_shows_every_layer_and_adds_up(columns, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(columns))
     learner, envs = make("CartPole-v1")
     text = ppo_tf.dry_run_report(learner, envs, HORIZON)
@@ -150,20 +150,20 @@ def test_the_report_has_every_layer_and_adds_up(columns, monkeypatch):
     for count in (actor, critic):
         assert f"Total params: {count:,}" in text
         assert text.count("Param #") == 2
-    assert f"{actor + critic:,} parameters of actor and critic together" in text
+    assert f"{actor + critic:,} parameters in actor and critic" in text
     assert f"trajectories of [{HORIZON}, {NUM_ENVS}]" in text
     lines = [line.rsplit(None, 2) for line in text.splitlines() if line.endswith(" MB")]
     numbers = [float(number.replace(",", "")) for _, number, _ in lines]
     assert sum(numbers[:-2]) == pytest.approx(numbers[-2], abs=0.5)
 
 
-def test_without_a_critic_there_is_none_in_the_report():
+def test_without_a_critic_the_report_shows_none():
     learner, envs = make("CartPole-v1", critic=False)
     text = ppo_tf.dry_run_report(learner, envs, HORIZON)
     assert "critic:" not in text and "actor:" in text
 
 
-def test_the_size_of_a_checkpoint_is_that_of_the_file(tmp_path):
+def test_the_size_of_a_checkpoint_matches_the_file(tmp_path):
     learner, _ = make("CartPole-v1", cell="lstm")
     learner.begin_episodes(NUM_ENVS)
     path = ppo_tf.Checkpoints(tmp_path).save(1, learner_variables(learner), {})
@@ -205,7 +205,7 @@ print(json.dumps([expected, 1024 * int(line.split()[1])]))
         ("CartPole-v1", {"hidden_sizes": [1024, 1024], "num_envs": 256, "minibatch_size": 1024}),
     ],
 )
-def test_a_real_training_takes_as_much_within_30_percent(env_id, settings):
+def test_the_estimate_is_within_30_percent_of_a_real_training(env_id, settings):
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, json.dumps([env_id, settings])],
         cwd=Path(__file__).parent,

@@ -1,4 +1,4 @@
-"""Going on with a run by the training command, and repeating one."""
+"""Resuming a run with the training command, and repeating one."""
 
 import gc
 import json
@@ -20,7 +20,7 @@ RUN = ["--env=CartPole-v1", *TINY, "--total_steps=128", "--checkpoint_every=64"]
 
 @pytest.fixture(scope="module")
 def origin(tmp_path_factory):
-    """A finished run of four iterations: its folder."""
+    """The folder of a finished run of four iterations."""
     folder = tmp_path_factory.mktemp("origin")
     process = subprocess.run(
         [sys.executable, str(SCRIPT), *RUN, "--logdir=run"], cwd=folder, check=True
@@ -31,20 +31,20 @@ def origin(tmp_path_factory):
 
 @pytest.fixture
 def unfinished(origin, tmp_path):
-    """The same in a folder of its own, as if it had been killed before its end."""
+    """A copy of that folder, as if the run had been killed before its end."""
     folder = shutil.copytree(origin, tmp_path / "run")
     (folder / runs.RESULT).unlink()
     return folder
 
 
 def plain(folder):
-    """What a run leaves, without what a clock measured."""
+    """The results of a run, without times."""
     rows = without_times(read_csv(folder / "metrics.csv"))
     return rows, json.loads((folder / runs.RESULT).read_text())
 
 
 def content(folder):
-    """Every file of a folder but the lock, and when it changed."""
+    """The size and the modification time of every file in a folder but the lock."""
     return {
         path.relative_to(folder): (path.stat().st_size, path.stat().st_mtime_ns)
         for path in folder.rglob("*")
@@ -57,7 +57,7 @@ def checkpoints(folder):
 
 
 def errors(captured):
-    """The lines of standard error but TensorFlow's first messages in this process."""
+    """The lines of standard error without TensorFlow's messages."""
     return [line for line in captured.err.splitlines() if not re.match(r"[IWE]\d{4} ", line)]
 
 
@@ -68,12 +68,12 @@ def error_of(code, capfd):
     return lines[0]
 
 
-def test_a_run_goes_on_from_its_last_checkpoint(origin, unfinished, run, capfd):
+def test_a_run_resumes_from_its_last_checkpoint(origin, unfinished, run, capfd):
     newest = unfinished / "checkpoints" / checkpoints(unfinished)[-1]
     newest.unlink()  # as if killed in iteration 3
     assert run("--resume=run") == 0
     captured = capfd.readouterr()
-    assert "going on with run" in captured.out
+    assert "resuming run" in captured.out
     assert errors(captured) == []
     assert plain(unfinished) == plain(origin)
     assert checkpoints(unfinished) == checkpoints(origin)
@@ -81,7 +81,7 @@ def test_a_run_goes_on_from_its_last_checkpoint(origin, unfinished, run, capfd):
 
 
 @pytest.mark.parametrize("change", [lambda b: b[: len(b) // 2], lambda b: b[:-9] + b"!" + b[-8:]])
-def test_a_damaged_checkpoint_is_named_and_the_one_before_gives_the_same(
+def test_a_damaged_checkpoint_is_named_and_the_previous_one_gives_the_same_run(
     change, origin, unfinished, run, capfd
 ):
     newest = unfinished / "checkpoints" / checkpoints(unfinished)[-1]
@@ -92,12 +92,12 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_gives_the_same(
     assert plain(unfinished) == plain(origin)
 
 
-def test_without_a_checkpoint_it_begins_anew_in_its_folder(origin, unfinished, run):
+def test_without_a_checkpoint_it_starts_over_in_its_folder(origin, unfinished, run):
     shutil.rmtree(unfinished / "checkpoints")
     assert run("--resume=run") == 0
     assert plain(unfinished) == plain(origin)
     events = EventAccumulator(str(unfinished)).Reload()
-    assert [p.step for p in events.Tensors("train/kl")] == [32, 64, 96, 128]  # each once
+    assert [p.step for p in events.Tensors("train/kl")] == [32, 64, 96, 128]  # each step once
 
 
 def test_a_finished_run_can_have_more_steps_and_other_evaluations(origin, unfinished, run):
@@ -112,9 +112,9 @@ def test_a_finished_run_can_have_more_steps_and_other_evaluations(origin, unfini
     assert config["settings"]["horizon"] == {"value": 16, "source": "flag"}
 
 
-def test_evaluations_can_begin_and_end_when_a_run_goes_on(origin, unfinished, run):
+def test_evaluations_can_be_turned_on_and_off_when_a_run_is_resumed(origin, unfinished, run):
     assert run("--resume=run", "--total_steps=192", "--eval_every=32") == 0
-    gc.collect()  # a process drops its lock when it ends; this one goes on
+    gc.collect()  # releases the lock, which otherwise only the end of the process does
     assert run("--resume=run", "--total_steps=256", "--eval_every=0") == 0
     rows, _ = plain(unfinished)
     evaluated = [row.pop("eval/mean_return") for row in rows]
@@ -123,7 +123,7 @@ def test_evaluations_can_begin_and_end_when_a_run_goes_on(origin, unfinished, ru
     assert first == plain(origin)[0]
 
 
-def test_a_finished_run_is_left_alone(origin, unfinished, run, capfd):
+def test_a_finished_run_is_not_touched(origin, unfinished, run, capfd):
     shutil.copy(origin / runs.RESULT, unfinished)
     before = content(unfinished)
     assert run("--resume=run") == 0
@@ -131,7 +131,7 @@ def test_a_finished_run_is_left_alone(origin, unfinished, run, capfd):
     assert content(unfinished) == before
 
 
-def test_auto_begins_where_nothing_is_and_goes_on_where_something_is(origin, run, tmp_path, capfd):
+def test_auto_starts_a_new_run_or_resumes_an_existing_one(origin, run, tmp_path, capfd):
     for expected in ("", "is finished"):
         assert run(*RUN, "--logdir=new", "--resume=auto") == 0
         assert expected in capfd.readouterr().out
@@ -164,7 +164,7 @@ REFUSED = {
     "fewer steps than there were": (["--resume=run", "--total_steps=64"], ["128", "=64"]),
     "no such folder": (["--resume=nowhere"], ["resume=nowhere", "No such file"]),
     "a folder of something else": (["--resume=other"], ["other", "config.json"]),
-    "a config of something else": (["--config=other/a.json"], ["other/a.json", "no run's config"]),
+    "a config of something else": (["--config=other/a.json"], ["a.json", "not a run's config"]),
     "no such config": (["--config=nowhere.json"], ["config=nowhere.json", "No such file"]),
     "two configs": (["--resume=run", "--config=run"], ["config=run"]),
     "two folders": (["--resume=run", "--logdir=run"], ["logdir=run"]),
@@ -173,18 +173,18 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_does_not_fit_is_refused_and_nothing_changes(name, unfinished, run, tmp_path, capfd):
+def test_a_mismatch_is_refused_and_nothing_changes(name, unfinished, run, tmp_path, capfd):
     arguments, words = REFUSED[name]
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "a.json").write_text('{"learning": "rate"}')
     before = content(tmp_path)
     error = error_of(run(*arguments), capfd) if name[:5] != "fewer" else None
-    if error is None:  # the checkpoint says so when training begins
+    if error is None:  # found out from the checkpoint, when training begins
         assert run(*arguments) == 1
         error = capfd.readouterr().err
     for word in words:
         assert word in error
-    assert "total_steps=256" not in error  # which may change
+    assert "total_steps=256" not in error  # this one may change
     assert content(tmp_path) == before
 
 
@@ -215,7 +215,7 @@ input()
 """
 
 
-def test_two_runs_in_one_folder_are_refused_until_one_ends_however_it_ends(
+def test_a_second_run_in_a_folder_is_refused_until_the_first_ends_in_any_way(
     origin, unfinished, run, capfd
 ):
     holder = subprocess.Popen(
@@ -235,7 +235,7 @@ def test_two_runs_in_one_folder_are_refused_until_one_ends_however_it_ends(
     assert plain(unfinished) == plain(origin)
 
 
-def test_a_config_repeats_a_run_and_flags_come_before_it(origin, run, tmp_path):
+def test_a_config_repeats_a_run_and_flags_override_it(origin, run, tmp_path):
     assert run(f"--config={origin / 'config.json'}", "--logdir=again") == 0
     assert plain(tmp_path / "again") == plain(origin)
     assert run(f"--config={origin}", "--logdir=other", "--total_steps=64") == 0
@@ -259,7 +259,7 @@ exit $code
     [("64k", ["--total_steps=1000000", "--checkpoint_every=128"]), ("48k", ["--total_steps=64"])],
     ids=["while training", "while exporting"],
 )
-def test_a_full_disk_ends_the_run_in_one_line_and_the_last_checkpoint_is_good(
+def test_a_full_disk_is_a_one_line_error_and_the_last_checkpoint_is_intact(
     size, flags, run, tmp_path
 ):
     (tmp_path / "small").mkdir()
@@ -280,7 +280,7 @@ def test_a_full_disk_ends_the_run_in_one_line_and_the_last_checkpoint_is_good(
     assert line.startswith("error: cannot write") and "No space left on device" in line
     steps = int(checkpoints(tmp_path / "saved")[-1].split("-")[1].split(".")[0])
     assert steps > 0
-    # With room again it goes on.
+    # With enough room, it resumes.
     assert run("--resume=saved", f"--total_steps={steps + 32}") == 0
     rows, _ = plain(tmp_path / "saved")
     assert [int(float(row["rollout/steps"])) for row in rows] == list(range(32, steps + 33, 32))

@@ -1,4 +1,4 @@
-"""What a rollout's logs say of its actions: saturated ones, and those that masks never allow."""
+"""Logs about the actions of a rollout: saturated ones, and those that masks never allow."""
 
 from types import SimpleNamespace
 
@@ -17,7 +17,7 @@ INF = np.inf
 
 
 def facts(actions, valid=None, observations=None):
-    """A trajectory of which only these count; actions and observations [T, B, ...]."""
+    """The fields of a trajectory that count here; actions and observations [T, B, ...]."""
     shape = np.shape(valid if valid is not None else np.ones(np.shape(actions)[:2]))
     valid = np.ones(shape, bool) if valid is None else np.array(valid)
     return SimpleNamespace(actions=actions, valid=valid, observations=observations)
@@ -29,14 +29,14 @@ def saturated(action_map, raw, **kwargs):
 
 
 def test_clipped_actions_and_those_within_one_percent_are_saturated():
-    clip = ClipAction(-2.0, 6.0, (1,))  # 1% of the range of 8 are 0.02 of the raw range of 2
+    clip = ClipAction(-2.0, 6.0, (1,))  # 1% of the range of 8 is 0.02 of the raw range of 2
     assert saturated(clip, [0.0, 0.97, -0.97]) == 0.0
     assert saturated(clip, [0.99, -0.99, 1.0, -7.0]) == 1.0
     assert saturated(clip, [0.99, 0.0, 0.0, 0.0]) == 0.25
 
 
 @pytest.mark.parametrize("kind", [ClipAction, TanhAction, UnitAction])
-def test_saturated_is_what_lies_near_a_bound_of_the_box(kind):
+def test_actions_near_a_bound_of_the_box_are_saturated(kind):
     low, high = np.array([-2.0, 0.1]), np.array([6.0, 0.7])
     action_map = kind(low, high, (2,))
     raw = np.random.default_rng(0).normal(0.5, 1.5, (500, 2)).astype(np.float32)
@@ -46,7 +46,7 @@ def test_saturated_is_what_lies_near_a_bound_of_the_box(kind):
     assert saturated(action_map, raw) == near.mean()
 
 
-def test_only_elements_with_bounds_count():
+def test_only_bounded_elements_count():
     low, high = np.array([-1.0, 0.5, -INF, -INF]), np.array([1.0, INF, 2.0, INF])
     clip = ClipAction(low, high, (4,))
     assert saturated(clip, [[0.0, 1.0, 1.0, 9.0]]) == 0.0
@@ -59,7 +59,7 @@ def test_only_elements_with_bounds_count():
     assert diagnostics.rollout(facts(np.zeros((1, 3, 2))), unbounded) == {}
 
 
-def test_rows_that_are_no_transition_do_not_count():
+def test_invalid_rows_do_not_count():
     clip = ClipAction(-1.0, 1.0, (1,))
     assert saturated(clip, [9.0, 0.0, 9.0, 9.0], valid=[[True, True, False, False]]) == 0.5
 
@@ -79,12 +79,12 @@ def test_in_composite_actions_only_boxes_count():
     assert found == {"rollout/saturated_actions": 3 / 8}
 
 
-def test_other_actions_have_no_such_log():
+def test_other_actions_do_not_have_this_log():
     assert diagnostics.rollout(facts(np.zeros((2, 2), int)), DiscreteAction()) == {}
     assert diagnostics.rollout(facts(np.ones((2, 2, 1))), lambda raw: raw) == {}
 
 
-def test_dead_actions_are_those_that_no_row_allows():
+def test_dead_actions_are_never_allowed():
     masks = np.zeros((2, 2, 4), np.int8)
     masks[0, 0, 0] = masks[1, 0, 1] = 1
     observations = {"action_mask": masks, "observation": np.zeros((2, 2, 3))}
@@ -95,7 +95,7 @@ def test_dead_actions_are_those_that_no_row_allows():
         return found["rollout/dead_actions"]
 
     assert dead(observations=observations) == 2.0
-    # The row that allowed action 1 was an auto-reset, on which nobody acted.
+    # The row that allowed action 1 was an auto-reset, in which no action was taken.
     assert dead(observations=observations, valid=[[True, True], [False, True]]) == 3.0
     nested = {"action_mask/move": masks, "action_mask/arm/1": np.eye(4)[:2, None] > 0}
     assert dead(observations=nested, valid=np.ones((2, 1), bool)) == 4.0
@@ -117,7 +117,7 @@ def test_dead_actions_are_those_that_no_row_allows():
         ),
     ],
 )
-def test_the_names_follow_from_the_spaces(observation, action, names):
+def test_the_names_of_logs_follow_from_the_spaces(observation, action, names):
     envs = spaces(observation, action)
     policy = make_policy(envs)
     found = diagnostics.rollout(trajectory(envs, policy), policy.action_map)

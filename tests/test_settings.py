@@ -1,4 +1,4 @@
-"""The declarations of settings, and what is derived from them."""
+"""The declarations of settings, and what is derived from them: files, flags, documents."""
 
 import json
 import math
@@ -17,7 +17,7 @@ ROOT = Path(ppo_tf.__file__).parents[1]
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_every_declaration_is_whole(name):
+def test_every_declaration_is_complete(name):
     setting = SETTINGS[name]
     assert re.fullmatch(r"[A-Z][^\n]*\.", setting.help)
     assert "--" not in setting.help
@@ -33,8 +33,8 @@ def test_no_setting_is_declared_twice():
     assert len(SETTINGS) == sum(len(group) for group in GROUPS.values())
 
 
-def test_what_may_change_when_a_run_goes_on():
-    """How long a run is and how it is watched, nothing that a result depends on."""
+def test_settings_that_may_change_when_a_run_is_resumed():
+    """The length of a run and how it is monitored, but nothing that affects its results."""
     watching = {"eval_episodes", "eval_every", "video_every", "wandb_project", "mlflow_experiment"}
     assert set(MAY_CHANGE) == {"total_steps", *watching}
 
@@ -71,7 +71,7 @@ def test_components_exist_for_all_choices():
         ("wandb_project", "mine", "mine"),
     ],
 )
-def test_text_becomes_a_value(name, text, value):
+def test_text_is_parsed_to_a_value(name, text, value):
     parsed = SETTINGS[name].parse(text)
     assert parsed == value and type(parsed) is type(value)
 
@@ -79,10 +79,10 @@ def test_text_becomes_a_value(name, text, value):
 @pytest.mark.parametrize(
     ("name", "value", "rule"),
     [
-        ("horizon", 8.0, "a whole number of at least 1"),
-        ("horizon", True, "a whole number of at least 1"),
-        ("horizon", 0, "a whole number of at least 1"),
-        ("horizon", None, "a whole number of at least 1"),
+        ("horizon", 8.0, "an integer of at least 1"),
+        ("horizon", True, "an integer of at least 1"),
+        ("horizon", 0, "an integer of at least 1"),
+        ("horizon", None, "an integer of at least 1"),
         ("gamma", "0.9", "a number from 0 to 1"),
         ("gamma", -0.1, "a number from 0 to 1"),
         ("gamma", 1.1, "a number from 0 to 1"),
@@ -92,26 +92,26 @@ def test_text_becomes_a_value(name, text, value):
         ("baseline", 1, "true or false"),
         ("estimator", "td", "one of gae, n_step, reward_to_go"),
         ("estimator", None, "one of gae, n_step, reward_to_go"),
-        ("activation", 3, "text"),
-        ("hidden_sizes", 64, "whole numbers, such as 64,64, each of at least 1"),
-        ("hidden_sizes", [64, 0], "whole numbers, such as 64,64, each of at least 1"),
-        ("hidden_sizes", "64", "whole numbers, such as 64,64, each of at least 1"),
-        ("actor_exclude", ["a", 1], "names, comma-separated"),
+        ("activation", 3, "a string"),
+        ("hidden_sizes", 64, "integers, such as 64,64, each of at least 1"),
+        ("hidden_sizes", [64, 0], "integers, such as 64,64, each of at least 1"),
+        ("hidden_sizes", "64", "integers, such as 64,64, each of at least 1"),
+        ("actor_exclude", ["a", 1], "comma-separated names"),
     ],
 )
-def test_values_that_do_not_suit_are_refused(name, value, rule):
+def test_invalid_values_are_refused(name, value, rule):
     with pytest.raises(ValueError) as refused:
         check(name, value)
     assert str(refused.value) == f"{name} must be {rule}. Received: {name}={value!r}"
 
 
-def test_values_become_those_that_components_take():
+def test_values_are_converted_to_the_types_of_components():
     assert check("hidden_sizes", [8, 4]) == (8, 4)
     assert type(check("gamma", 1)) is float
 
 
-def test_an_unknown_setting_is_told_with_near_names():
-    with pytest.raises(ValueError, match=r"'gama' is no setting; did you mean gamma.*gama=0.9"):
+def test_an_unknown_setting_is_an_error_with_similar_names():
+    with pytest.raises(ValueError, match=r"'gama' is not a setting; did you mean gamma.*gama=0.9"):
         check("gama", 0.9)
 
 
@@ -133,7 +133,7 @@ def config(tmp_path):
     return write
 
 
-def test_a_config_is_read_as_it_was_resolved(config):
+def test_a_config_is_read_back_as_resolved(config):
     written = ppo_tf.presets.resolve("CartPole-v1", {})
     assert runs.read_config(config())["settings"] == written
     assert runs.read_config(config())["settings"]["hidden_sizes"].value == (64, 64)
@@ -142,16 +142,18 @@ def test_a_config_is_read_as_it_was_resolved(config):
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
-        ("learning_rat", 0.1, "is no setting; did you mean learning_rate"),
+        ("learning_rat", 0.1, "is not a setting; did you mean learning_rate"),
         ("learning_rate", "0.1", "learning_rate must be a number above 0"),
-        ("epochs", 1.5, "epochs must be a whole number of at least 1"),
+        ("epochs", 1.5, "epochs must be an integer of at least 1"),
         ("loss", "hinge", "loss must be one of clip, kl_penalty, policy_gradient"),
         ("gamma", 2, "gamma must be a number from 0 to 1"),
-        ("hidden_sizes", ["64"], "hidden_sizes must be whole numbers"),
+        ("hidden_sizes", ["64"], "hidden_sizes must be integers"),
         ("jit_compile", "yes", "jit_compile must be true or false, or none"),
     ],
 )
-def test_a_config_with_a_wrong_value_is_one_line(name, value, told, config, run, capfd, tmp_path):
+def test_a_config_with_an_invalid_value_is_a_one_line_error(
+    name, value, told, config, run, capfd, tmp_path
+):
     path = config(**{name: value})
     assert run(f"--config={path}", "--logdir=run") == 2
     out, err = capfd.readouterr()
@@ -161,16 +163,16 @@ def test_a_config_with_a_wrong_value_is_one_line(name, value, told, config, run,
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_whose_config_lacks_a_setting_cannot_go_on(config, tmp_path):
+def test_a_run_whose_config_lacks_a_setting_cannot_be_resumed(config, tmp_path):
     path = config()
     found = json.loads(path.read_text())
     del found["settings"]["gamma"]
     path.write_text(json.dumps(found))
-    with pytest.raises(ValueError, match=r"config\.json lacks settings. Received: no gamma"):
+    with pytest.raises(ValueError, match=r"config\.json must be complete. Received: no gamma"):
         runs.plan(None, {}, resume=str(tmp_path))
 
 
-def test_none_can_be_asked_for(config, tmp_path):
+def test_none_can_be_requested(config, tmp_path):
     path = config(early_stopping_kl=0.02)
     given = {"early_stopping_kl": None}
     plan = runs.plan(None, given, config=str(path), logdir=str(tmp_path / "run"))
@@ -194,13 +196,13 @@ def test_the_flags_that_documents_name_exist(name):
 
 
 @pytest.mark.parametrize("name", ["README.md", "BUILD_NOTES.md", "benchmarks/README.md"])
-def test_values_that_documents_give_to_flags_suit_them(name):
+def test_values_that_documents_give_to_flags_are_valid(name):
     for flag, value in re.findall(r"--(\w+)=([\w.,]+)", (ROOT / name).read_text()):
         if flag in SETTINGS and value not in ("N", "STEPS", "NAME"):
             SETTINGS[flag].parse(value.rstrip(".,"))
 
 
-def test_the_flags_of_readmes_table_exist_with_their_choices():
+def test_the_flags_in_the_readme_table_exist_with_their_choices():
     rows = re.findall(r"^\| `--(\w+)` \| (.*) \|$", (ROOT / "README.md").read_text(), flags=re.M)
     assert len(rows) > 5
     for name, text in rows:

@@ -51,3 +51,10 @@ def test_only_dict_and_tuple_are_composite_and_have_paths():
     assert spaces.is_composite(NESTED) and spaces.is_composite(Tuple((Discrete(2),)))
     assert spaces.paths(NESTED) == ["arm/0", "arm/1", "camera"]
     assert not spaces.is_composite(Discrete(2)) and spaces.paths(Discrete(2)) == []
+
+
+def test_leaves_of_one_path_meet_in_map_leaves():
+    one, other = {"b": 1, "a/0": 2}, {"a/0": 20, "b": 10}
+    added = spaces.map_leaves(lambda x, y: x + y, one, other)
+    assert list(added.items()) == [("b", 11), ("a/0", 22)]
+    assert spaces.map_leaves(lambda x, y: x + y, 1, 10) == 11

@@ -1,4 +1,4 @@
-"""The sweep command: which runs it makes, what it reports, how it ends and goes on."""
+"""The sweep command: which runs it makes, what it reports, how it ends and is resumed."""
 
 import json
 import math
@@ -22,7 +22,7 @@ SEARCH = "--search=learning_rate=1e-6..1 log"
 
 
 def start(cwd, *arguments, script=FAKE, **kwargs):
-    """The command in a process of its own, with a training command that costs nothing."""
+    """Starts the command in a separate process, with a training script that costs nothing."""
     flags = [f"--script={script}"] if script else []
     return subprocess.Popen(
         [sys.executable, "-m", "ppo_tf", "sweep", *flags, *arguments],
@@ -46,7 +46,7 @@ def end(process):
     try:
         return process.communicate(timeout=120)
     finally:
-        process.terminate()  # it ends its runs
+        process.terminate()  # which ends its runs
         process.wait()
 
 
@@ -55,14 +55,14 @@ def rows(folder):
 
 
 def table(folder):
-    """The cells of results.md's table, head first."""
+    """Returns the cells of the table in results.md, header first."""
     lines = (folder / "results.md").read_text().splitlines()
     cells = [line.strip("|").split("|") for line in lines if line.startswith("|")]
     return [[cell.strip() for cell in row] for row in (cells[:1] + cells[2:])]
 
 
 def starts(cwd):
-    """Names of the runs in the order they were started."""
+    """Returns the names of the runs in the order they were started."""
     return [line.split()[0] for line in (cwd / "starts.txt").read_text().splitlines()]
 
 
@@ -75,7 +75,7 @@ def wait_for(condition, process):
 
 
 def alive(cwd):
-    """Process ids of runs that have not ended."""
+    """Returns the process ids of runs that have not ended."""
     pids = [int(line.split()[1]) for line in (cwd / "starts.txt").read_text().splitlines()]
     return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
@@ -85,7 +85,7 @@ def alive(cwd):
 
 @pytest.fixture(scope="module")
 def grid(tmp_path_factory):
-    """A grid of 2 x 3 settings and 2 seeds, one rate of which fails: (cwd, code, out, err)."""
+    """A grid of 2 x 3 settings and 2 seeds, in which one rate fails: (cwd, code, out, err)."""
     cwd = tmp_path_factory.mktemp("grid")
     settings = ["--grid=estimator=gae,n_step", "--grid=learning_rate=3e-4,1e-3,7e-7"]
     return cwd, *sweep(cwd, ONE, "--seeds=2", *settings, "--sweepdir=s", "--", "--horizon=8")
@@ -109,13 +109,13 @@ def test_a_grid_is_the_product_of_its_values_with_every_seed(grid):
     }
 
 
-def test_a_setting_of_none_is_told_so_that_it_overrules_a_preset(tmp_path):
+def test_a_value_of_none_is_passed_and_overrides_a_preset(tmp_path):
     assert sweep(tmp_path, ONE, "--grid=early_stopping_kl=none,0.01", "--sweepdir=s")[0] == 0
     (folder,) = (tmp_path / "s").glob("early_stopping_kl=none*/")
     assert json.loads((folder / "config.json").read_text())["flags"]["early_stopping_kl"] == "none"
 
 
-def test_a_run_that_fails_is_named_with_its_error_and_the_others_go_on(grid):
+def test_a_failed_run_is_named_with_its_error_and_the_others_continue(grid):
     cwd, code, out, err = grid
     assert (code, err) == (1, "")
     results = rows(cwd / "s")
@@ -155,7 +155,7 @@ def test_a_row_holds_the_numbers_of_its_run(grid):
     assert [float(row[name]) for name in numbers] == [1.0, 1.5, 500.0, 2.9]
 
 
-def test_runs_are_made_side_by_side_each_with_its_share_of_the_threads(tmp_path):
+def test_runs_are_parallel_each_with_its_share_of_the_threads(tmp_path):
     code, out, err = sweep(
         tmp_path, ONE, "--seeds=3", "--jobs=3", "--sweepdir=s", "--", "--together=3"
     )
@@ -169,7 +169,7 @@ def test_runs_are_made_side_by_side_each_with_its_share_of_the_threads(tmp_path)
     assert table(tmp_path / "s")[1][0] == "1.000 +- 1.000"
 
 
-def test_the_same_sweep_goes_on_where_it_was(tmp_path):
+def test_the_same_sweep_is_resumed(tmp_path):
     command = [ONE, "--seeds=2", "--grid=learning_rate=1e-3,1e-2", "--sweepdir=s"]
     assert sweep(tmp_path, *command)[0] == 0
     before = rows(tmp_path / "s")
@@ -179,8 +179,8 @@ def test_the_same_sweep_goes_on_where_it_was(tmp_path):
     assert (code, err) == (0, "")
     assert starts(tmp_path) == ["learning_rate=0.01-seed1"]
     assert rows(tmp_path / "s") == before
-    assert "runs finished before: 3\n" in out
-    # The folder alone says what was asked, and seeds may be added.
+    assert "runs already finished: 3\n" in out
+    # The folder alone determines the sweep, and seeds may be added.
     assert sweep(tmp_path, "--sweepdir=s", "--seeds=3")[0] == 0
     assert sorted(starts(tmp_path)[1:]) == ["learning_rate=0.001-seed2", "learning_rate=0.01-seed2"]
     assert len(rows(tmp_path / "s")) == 6
@@ -194,7 +194,7 @@ def test_the_same_sweep_goes_on_where_it_was(tmp_path):
         assert re.fullmatch(f"error: sweepdir holds another sweep, .*{re.escape(words)}.*\n", err)
 
 
-def test_ctrl_c_ends_the_runs_and_says_how_to_go_on(tmp_path):
+def test_ctrl_c_ends_the_runs_and_tells_how_to_resume(tmp_path):
     process = start(tmp_path, ONE, "--seeds=3", "--jobs=2", "--sweepdir=s", "--", "--hang=seed1")
     metrics = tmp_path / "s" / "seed1" / "metrics.csv"
     wait_for(lambda: metrics.exists() and (tmp_path / "s/seed2/evaluation.json").exists(), process)
@@ -204,7 +204,7 @@ def test_ctrl_c_ends_the_runs_and_says_how_to_go_on(tmp_path):
     _, err = end(process)
     assert process.returncode == 130
     assert alive(tmp_path) == []
-    assert err == "interrupted; to go on: ppo-tf sweep --sweepdir=s\n"
+    assert err == "interrupted; to resume: ppo-tf sweep --sweepdir=s\n"
     assert [r["status"] for r in rows(tmp_path / "s")] == ["finished", "interrupted", "finished"]
     assert "2 of 3 (interrupted)" in table(tmp_path / "s")[1]
 
@@ -217,14 +217,14 @@ def test_a_search_finds_the_best_rate(tmp_path):
     code, out, err = sweep(tmp_path, ONE, SEARCH, "--trials=16", "--sweepdir=s")
     assert (code, err) == (0, "")
     best = json.loads((tmp_path / "s" / "best.json").read_text())
-    assert abs(math.log10(best["learning_rate"]) + 3) < 0.3  # of a range of 6
+    assert abs(math.log10(best["learning_rate"]) + 3) < 0.3  # within a range of 6
     assert f"--env=CartPole-v1 --learning_rate={best['learning_rate']}\n" in out
     finished = {float(r["learning_rate"]) for r in rows(tmp_path / "s") if r["mean_return"]}
     assert min(finished, key=lambda rate: abs(math.log10(rate) + 3)) == best["learning_rate"]
     assert len(table(tmp_path / "s")) == 1 + 16
 
 
-def test_a_search_stops_a_bad_trial_and_goes_on_where_it_was(tmp_path):
+def test_a_search_stops_a_bad_trial_and_can_be_resumed(tmp_path):
     optuna = pytest.importorskip("optuna")
     search = [SEARCH, "--search=hidden_sizes=8,8;4", "--jobs=1", "--sweepdir=s"]
     fake = ["--", "--hang=trial006"]  # never ends by itself
@@ -253,7 +253,7 @@ def test_a_search_stops_a_bad_trial_and_goes_on_where_it_was(tmp_path):
     assert [r for r in rows(tmp_path / "s") if r["trial"] != "7"] == before
 
 
-def test_an_interrupted_search_ends_as_an_uninterrupted_one(tmp_path):
+def test_an_interrupted_search_ends_like_an_uninterrupted_one(tmp_path):
     pytest.importorskip("optuna")
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
@@ -270,12 +270,12 @@ def test_an_interrupted_search_ends_as_an_uninterrupted_one(tmp_path):
     assert len(names) - len(set(names)) <= 1  # the run that was interrupted
 
 
-# ---- the true training command, and what comes after it
+# ---- the real training command, and what follows it
 
 
 @pytest.fixture(scope="module")
-def true_runs(tmp_path_factory):
-    """An empty folder in which a sweep has trained for real, twice: (cwd, code, out, err)."""
+def real_runs(tmp_path_factory):
+    """A folder in which a sweep has made two real training runs: (cwd, code, out, err)."""
     cwd = tmp_path_factory.mktemp("true")
     tiny = ["--total_steps=64", "--num_envs=2", "--horizon=16", "--minibatch_size=16"]
     tiny += ["--epochs=1", "--eval_episodes=2", "--hidden_sizes=4", "--nojit_compile"]
@@ -284,7 +284,7 @@ def true_runs(tmp_path_factory):
 
 
 def elsewhere(cwd, *arguments):
-    """`ppo-tf` in a process of its own: its exit code, standard output and standard error."""
+    """Runs `ppo-tf` in a separate process; returns exit code, standard output and error."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("TF_CPP_")}
     done = subprocess.run(
         [sys.executable, "-m", "ppo_tf", *arguments],
@@ -296,8 +296,8 @@ def elsewhere(cwd, *arguments):
     return done.returncode, done.stdout, done.stderr
 
 
-def test_two_true_runs(true_runs):
-    cwd, code, out, err = true_runs
+def test_two_real_runs(real_runs):
+    cwd, code, out, err = real_runs
     assert (code, err) == (0, ""), out
     for row, value in zip(rows(cwd / "s"), (True, False), strict=True):
         folder = cwd / "s" / row["logdir"]
@@ -310,9 +310,9 @@ def test_two_true_runs(true_runs):
         assert (folder / "policy" / "saved_model.pb").exists()
 
 
-def test_the_best_setting_is_printed_as_a_command(true_runs):
-    cwd, _, out, _ = true_runs
-    (line,) = re.findall(r"The best setting:\n\n    (.*)", out)
+def test_the_best_settings_are_printed_as_a_command(real_runs):
+    cwd, _, out, _ = real_runs
+    (line,) = re.findall(r"The best settings:\n\n    (.*)", out)
     program, *words = shlex.split(line)
     assert (program, words[0]) == ("ppo-tf", "train")
     code, out, err = elsewhere(cwd, *words, "--dry_run")
@@ -321,9 +321,9 @@ def test_the_best_setting_is_printed_as_a_command(true_runs):
     assert f"recompute_advantages={best['recompute_advantages']}" in out.partition("preset:")[0]
 
 
-def test_a_policy_of_a_sweep_is_evaluated(true_runs):
-    """By the episodes that the training command has run at its end."""
-    cwd = true_runs[0]
+def test_a_policy_of_a_sweep_is_evaluated(real_runs):
+    """On the episodes of the training command's final evaluation."""
+    cwd = real_runs[0]
     run = rows(cwd / "s")[0]
     policy = f"--policy=s/{run['logdir']}/policy"
     code, out, err = elsewhere(cwd, "evaluate", policy, "--episodes=2")
@@ -331,10 +331,10 @@ def test_a_policy_of_a_sweep_is_evaluated(true_runs):
     assert (code, out, err) == (0, f"return {mean:.1f} +- {std:.1f} over 2 episodes\n", "")
 
 
-def test_the_runs_of_a_sweep_are_drawn(true_runs):
+def test_the_runs_of_a_sweep_are_drawn(real_runs):
     pytest.importorskip("matplotlib")
     pytest.importorskip("scipy")
-    cwd = true_runs[0]
+    cwd = real_runs[0]
     assert elsewhere(cwd, "plot", "s", "--out=curves/s.svg") == (0, "wrote curves/s.svg\n", "")
     assert "recompute_advantages=False" in (cwd / "curves" / "s.svg").read_text()
 
@@ -366,7 +366,7 @@ def test_values_and_ranges_have_the_type_of_their_setting():
 BAD_INPUT = {
     "no env": ([], ["--env", "required"]),
     "an unknown flag": ([ONE, "--seed=5"], ["seed", "seeds"]),
-    "a word that is no flag": ([ONE, "gae"], ["gae"]),
+    "an argument that is not a flag": ([ONE, "gae"], ["gae"]),
     "no seeds": ([ONE, "--seeds=0"], ["seeds=0"]),
     "no jobs": ([ONE, "--jobs=0"], ["jobs=0"]),
     "no trials": ([ONE, SEARCH, "--trials=0"], ["trials=0"]),
@@ -381,10 +381,10 @@ BAD_INPUT = {
     "a value missing": ([ONE, "--grid=gamma=0.9,,1"], ["gamma needs values"]),
     "a value twice": ([ONE, "--grid=gamma=0.9,.9"], ["gamma", "twice"]),
     "a setting twice": ([ONE, "--grid=gamma=0.9", "--grid=gamma=1"], ["gamma", "twice"]),
-    "no whole number": ([ONE, "--grid=epochs=1,2.5"], ["epochs", "whole number", "'2.5'"]),
-    "no number": ([ONE, "--grid=gamma=high"], ["gamma", "number", "'high'"]),
+    "not an integer": ([ONE, "--grid=epochs=1,2.5"], ["epochs", "an integer", "'2.5'"]),
+    "not a number": ([ONE, "--grid=gamma=high"], ["gamma", "number", "'high'"]),
     "no such choice": ([ONE, "--grid=estimator=gae,td"], ["estimator", "n_step", "'td'"]),
-    "no truth value": ([ONE, "--grid=baseline=maybe"], ["baseline", "true or false"]),
+    "not a truth value": ([ONE, "--grid=baseline=maybe"], ["baseline", "true or false"]),
     "a value out of bounds": ([ONE, "--grid=gamma=0.9,1.5"], ["gamma", "from 0 to 1", "1.5"]),
     "a range in a grid": ([ONE, "--grid=gamma=0.9..1"], ["gamma", "'0.9..1'"]),
     "a range backwards": ([ONE, "--search=gamma=1..0.9"], ["gamma", "low end"]),
@@ -404,7 +404,7 @@ BAD_INPUT = {
 
 
 @pytest.mark.parametrize("name", BAD_INPUT)
-def test_bad_input_is_one_line_that_names_it_and_leaves_nothing(name, tmp_path):
+def test_bad_input_is_a_one_line_error_that_names_it_and_leaves_nothing(name, tmp_path):
     arguments, words = BAD_INPUT[name]
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "file").write_text("a file")
@@ -416,7 +416,7 @@ def test_bad_input_is_one_line_that_names_it_and_leaves_nothing(name, tmp_path):
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
 
 
-def test_without_optuna_a_search_says_what_to_install(tmp_path):
+def test_without_optuna_a_search_tells_what_to_install(tmp_path):
     (tmp_path / "optuna.py").write_text("raise ImportError")
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     code, out, err = sweep(tmp_path, ONE, SEARCH, env=os.environ | {"PYTHONPATH": path})

@@ -1,4 +1,4 @@
-"""The commands beside the training: what all of them do without a clone and without TensorFlow."""
+"""The commands besides training: their help needs neither a clone nor TensorFlow."""
 
 import re
 import subprocess
@@ -12,7 +12,7 @@ COMMANDS = {"evaluate": evaluate, "plot": plot, "sweep": sweep}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help_names_every_flag_and_waits_for_no_large_package(name, tmp_path):
+def test_help_names_every_flag_and_imports_no_large_package(name, tmp_path):
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "ppo_tf", name, "--help"],
         cwd=tmp_path,
@@ -29,8 +29,8 @@ def test_help_names_every_flag_and_waits_for_no_large_package(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_commands_that_help_shows_are_ones_that_parse(name):
-    """Words, values of flags and what follows -- as they would be typed."""
+def test_the_commands_shown_in_help_parse(name):
+    """Includes values of flags and arguments after --, as one would type them."""
     module = COMMANDS[name]
     lines = re.findall(r"^ *(ppo-tf (?:.*\\\n)*.*)", module.__doc__, flags=re.MULTILINE)
     assert lines

@@ -1,4 +1,4 @@
-"""The training command: what it writes, what it says, how it ends."""
+"""The training command: what it writes and prints, and how it ends."""
 
 import json
 import re
@@ -43,13 +43,13 @@ def finished(tmp_path_factory):
     return folder / "logs" / "run", process.returncode, out, err
 
 
-def test_a_run_ends_well_and_silently_and_says_where_the_policy_is(finished):
+def test_a_run_succeeds_without_errors_and_prints_where_the_policy_is(finished):
     _, code, out, err = finished
     assert (code, err) == (0, "")
     assert out.splitlines()[-1] == "policy: logs/run/policy"
 
 
-def test_a_run_writes_these_files_and_no_others(finished):
+def test_a_run_writes_these_files_only(finished):
     logdir = finished[0]
     names = sorted(path.name for path in logdir.iterdir())
     events = [name for name in names if name.startswith("events.out.tfevents")]
@@ -59,7 +59,7 @@ def test_a_run_writes_these_files_and_no_others(finished):
     assert [path.name for path in logdir.parent.iterdir()] == ["run"]
 
 
-def test_config_json_says_every_value_and_where_it_came_from(finished):
+def test_config_json_holds_every_value_and_its_source(finished):
     config = json.loads((finished[0] / "config.json").read_text())
     assert (config["env"], config["seed"]) == ("CartPole-v1", 0)
     settings = config["settings"]
@@ -110,7 +110,7 @@ def test_metrics_csv_and_the_event_file_hold_the_same_two_iterations(finished):
         assert [p.step for p in events.Tensors(name)] == [1024, 2048]
 
 
-def test_evaluation_json_holds_both_ways_to_act_episode_by_episode(finished):
+def test_evaluation_json_holds_every_episode_of_both_modes(finished):
     results = json.loads((finished[0] / "evaluation.json").read_text())
     assert results.keys() == {"deterministic", "sampled"}
     for mode, result in results.items():
@@ -122,7 +122,7 @@ def test_evaluation_json_holds_both_ways_to_act_episode_by_episode(finished):
     assert results["deterministic"] != results["sampled"]
 
 
-def test_the_exported_policy_is_the_one_that_was_evaluated(finished):
+def test_the_exported_policy_is_the_evaluated_one(finished):
     folder = finished[0] / "policy"
     metadata = json.loads((folder / "assets.extra" / "policy.json").read_text())
     assert metadata["env"] == "CartPole-v1"
@@ -148,7 +148,7 @@ def test_the_plot_command_draws_a_run(finished, tmp_path, monkeypatch, capfd):
     assert capfd.readouterr() == ("wrote curve.png\nwrote curve.svg\n", "")
 
 
-def test_the_same_flags_give_the_same_run_and_another_seed_another(run, tmp_path):
+def test_the_flags_and_the_seed_determine_the_run(run, tmp_path):
     for name, seed in ("one", 0), ("two", 0), ("other", 1):
         flags_of_run = [f"--logdir={name}", f"--export_dir={name}-policy", f"--seed={seed}"]
         assert run("--env=CartPole-v1", *TINY, *flags_of_run) == 0
@@ -174,8 +174,8 @@ BAD_INPUT = {
     ),
     "an unknown estimator": ([ONE, "--estimator=td"], ["estimator", "td", "gae", "n_step"]),
     "an unknown flag": ([ONE, "--gama=0.9"], ["gama", "gamma"]),
-    "a word that is no flag": ([ONE, "Pendulum-v1"], ["Pendulum-v1"]),
-    "no number": ([ONE, "--horizon=many"], ["horizon", "many"]),
+    "an argument that is not a flag": ([ONE, "Pendulum-v1"], ["Pendulum-v1"]),
+    "not a number": ([ONE, "--horizon=many"], ["horizon", "many"]),
     "gamma above 1": ([ONE, "--gamma=1.5"], ["gamma", "1.5"]),
     "gae_lambda above 1": ([ONE, "--gae_lambda=2"], ["gae_lambda", "2.0"]),
     "n_step 0": ([ONE, "--estimator=n_step", "--n_step=0"], ["n_step=0"]),
@@ -196,7 +196,7 @@ BAD_INPUT = {
     "checkpoint_every": ([ONE, "--checkpoint_every=-1"], ["checkpoint_every=-1", "at least 0"]),
     "eval_every": ([ONE, "--eval_every=-1"], ["eval_every=-1", "at least 0"]),
     "video_every": ([ONE, "--video_every=-1"], ["video_every=-1", "at least 0"]),
-    "layers that are no numbers": ([ONE, "--hidden_sizes=a,b"], ["hidden_sizes", "a,b"]),
+    "layers that are not numbers": ([ONE, "--hidden_sizes=a,b"], ["hidden_sizes", "a,b"]),
     "a layer of no units": ([ONE, "--hidden_sizes=8,0"], ["hidden_sizes", "0"]),
     "an unknown activation": ([ONE, "--activation=foo"], ["activation", "foo"]),
     "an observation of text": (
@@ -216,11 +216,11 @@ BAD_INPUT = {
 
 
 @pytest.mark.parametrize("name", BAD_INPUT)
-def test_bad_input_is_one_line_that_names_it_and_leaves_nothing(name, run, tmp_path, capfd):
+def test_bad_input_is_a_one_line_error_that_names_it_and_leaves_nothing(name, run, tmp_path, capfd):
     arguments, words = BAD_INPUT[name]
     (tmp_path / "file").write_text("a file")
     (tmp_path / "folder").mkdir()
-    # Steps enough for one iteration: what is wrongly taken for good ends soon.
+    # Enough steps for one iteration, so that input accepted by mistake ends soon.
     tiny = ["--num_envs=8", "--horizon=128", "--total_steps=1024", "--epochs=1", "--nojit_compile"]
     code = run(*tiny, "--eval_episodes=1", *arguments)
     lines = capfd.readouterr().err.splitlines()
@@ -232,8 +232,8 @@ def test_bad_input_is_one_line_that_names_it_and_leaves_nothing(name, run, tmp_p
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
 
 
-def test_bad_input_is_one_line_in_a_process_of_its_own(tmp_path):
-    """TensorFlow's own messages, which this process has behind it, do not come between."""
+def test_bad_input_is_one_line_in_a_separate_process(tmp_path):
+    """TensorFlow's start-up messages, already over in this process, do not appear."""
     process = start(tmp_path, ONE, "--gamma=1.5")
     out, err = process.communicate()
     assert process.returncode == 2
@@ -242,7 +242,7 @@ def test_bad_input_is_one_line_in_a_process_of_its_own(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_flags_of_other_names_than_settings_are_refused_by_name(run, tmp_path, capfd):
+def test_unknown_flags_are_refused_by_name(run, tmp_path, capfd):
     assert run(ONE, "--jit") == 2
     assert capfd.readouterr().err == (
         "error: Unknown command line flag 'jit'. Did you mean: jit_compile ?\n"
@@ -252,12 +252,12 @@ def test_flags_of_other_names_than_settings_are_refused_by_name(run, tmp_path, c
 
 def test_advice_names_flags(run, monkeypatch, capfd):
     def always(seen):
-        return "it looks ill: try a lower `learning_rate` or `continuous=beta`"
+        return "it looks wrong: try a lower `learning_rate` or `continuous=beta`"
 
     monkeypatch.setattr(health, "RULES", (always,))
     assert run(ONE, *TINY) == 0
     assert capfd.readouterr().err == (
-        "advice after 32 steps: it looks ill: try a lower --learning_rate or --continuous=beta\n"
+        "advice after 32 steps: it looks wrong: try a lower --learning_rate or --continuous=beta\n"
     )
 
 
@@ -268,7 +268,7 @@ def test_advice_names_flags(run, monkeypatch, capfd):
     ("env_id", "field", "step"),
     [(environments.NAN_REWARD, "reward", 0), (environments.NAN_OBSERVATION, "observation", 1)],
 )
-def test_a_nan_ends_the_run_with_its_origin_and_the_last_good_policy(
+def test_a_nan_ends_the_run_with_its_source_and_the_last_good_policy(
     env_id, field, step, run, tmp_path, capfd
 ):
     code = run(f"--env={env_id}", *TINY, "--logdir=logs")
@@ -283,9 +283,9 @@ def test_a_nan_ends_the_run_with_its_origin_and_the_last_good_policy(
     assert not (tmp_path / "logs" / "evaluation.json").exists()
 
 
-def test_ctrl_c_ends_the_run_with_what_there_is(tmp_path):
+def test_ctrl_c_ends_the_run_and_keeps_its_files_and_policy(tmp_path):
     metrics = tmp_path / "run" / "metrics.csv"
-    # A child ignores the signal where its parent does, as under nohup.
+    # A child ignores the signal if its parent does, as under nohup.
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         process = start(
@@ -301,14 +301,14 @@ def test_ctrl_c_ends_the_run_with_what_there_is(tmp_path):
         deadline = time.monotonic() + 60
         while not metrics.exists() or metrics.read_text().count("\n") < 3:
             assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline, "no two iterations in a minute"
+            assert time.monotonic() < deadline, "fewer than two iterations in a minute"
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 130
-    assert err == "interrupted; to go on: --resume=run\n"
+    assert err == "interrupted; to resume: ppo-tf train --resume=run\n"
     assert out.splitlines()[-1] == "policy: run/policy"
     text = metrics.read_text()
     assert text.endswith("\n")
@@ -322,9 +322,9 @@ def test_ctrl_c_ends_the_run_with_what_there_is(tmp_path):
 # ---- help
 
 
-def test_help_lists_every_flag_with_its_default_and_does_not_wait_for_tensorflow(tmp_path):
+def test_help_lists_every_flag_with_its_default_without_tensorflow(tmp_path):
     out, modules = start(tmp_path, "--help", python=("-X", "importtime")).communicate()
-    words = " ".join(out.split())  # as if no line were broken
+    words = " ".join(out.split())  # without line breaks
     parts = re.split(r" --(?:\[no\])?(\w+): ", words)[1:]
     texts = dict(zip(parts[::2], parts[1::2], strict=True))
     for name, setting in SETTINGS.items():

@@ -1,4 +1,4 @@
-"""Update rules as components: one of one's own, and what the learner does around it."""
+"""Update rules as components: a custom one, and what the learner does around it."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ ENVS = helpers.spaces(helpers.box(3), Discrete(2))
 
 @dataclass(frozen=True)
 class FullBatch:
-    """`steps` gradient steps on the whole batch: with one it is a minibatch of everything."""
+    """`steps` gradient steps on the whole batch."""
 
     steps: int = 1
 
@@ -33,7 +33,7 @@ class FullBatch:
 
     def __call__(self, batch, objective, variables, optimizer, draws):
         step = tf.constant(0)
-        while step < self.steps:  # AutoGraph's, as in the learner's own rule
+        while step < self.steps:  # converted by AutoGraph, as in MinibatchUpdate
             with tf.GradientTape() as tape:
                 loss, _ = total_loss(objective, batch.take(draws["rows"]))
             optimizer.apply(tape.gradient(loss, [v.value for v in variables]), variables)
@@ -46,7 +46,7 @@ def make_learner(**options):
     return ppo_tf.Learner(helpers.make_policy(ENVS), helpers.make_critic(ENVS), **options)
 
 
-def test_a_rule_of_ones_own_plugs_in():
+def test_a_custom_rule_plugs_in():
     learner = make_learner(update_rule=FullBatch(3))
     data = helpers.trajectory(ENVS, learner.policy)
     before = helpers.numbers(learner)
@@ -58,7 +58,7 @@ def test_a_rule_of_ones_own_plugs_in():
     assert any((a != b).any() for a, b in zip(before, helpers.numbers(learner), strict=True))
 
 
-def test_one_minibatch_of_everything_is_the_full_batch():
+def test_one_minibatch_of_all_samples_equals_the_full_batch():
     samples = 16
     rules = (FullBatch(), ppo_tf.MinibatchUpdate(epochs=1, minibatch_size=samples))
     results = []
@@ -69,28 +69,28 @@ def test_one_minibatch_of_everything_is_the_full_batch():
     helpers.assert_close(*results, rtol=1e-5, atol=1e-7)
 
 
-def test_the_shorthand_makes_the_same_rule():
+def test_the_shorthand_creates_the_same_rule():
     options = {"epochs": 3, "minibatch_size": 8, "recompute_advantages": True}
     learner = make_learner(**options, early_stopping_kl=0.5)
     assert learner.update_rule == ppo_tf.MinibatchUpdate(**options, early_stopping_kl=0.5)
 
 
-def test_a_rule_and_options_of_another_exclude_each_other():
-    with pytest.raises(ValueError, match=r"epochs: an update rule has its own.*'epochs': 4"):
+def test_a_rule_cannot_be_combined_with_minibatch_options():
+    with pytest.raises(ValueError, match=r"epochs cannot be combined.*'epochs': 4"):
         make_learner(update_rule=FullBatch(), epochs=4)
 
 
-def test_options_that_no_rule_has_are_refused():
+def test_unknown_options_are_refused():
     with pytest.raises(TypeError, match="epoch"):
         make_learner(epoch=4)
 
 
-def test_a_rule_refuses_what_it_can_not_improve():
+def test_a_rule_refuses_an_objective_it_cannot_improve():
     with pytest.raises(ValueError, match="FullBatch needs a critic"):
         ppo_tf.Learner(helpers.make_policy(ENVS), update_rule=FullBatch())
 
 
-def test_an_update_of_another_rule_is_undone_too():
+def test_an_update_of_a_custom_rule_is_undone_too():
     @dataclass(frozen=True)
     class Explodes(FullBatch):
         def __call__(self, batch, objective, variables, optimizer, draws):
@@ -115,17 +115,17 @@ def test_an_update_of_another_rule_is_undone_too():
         ("reward_transformation", lambda rewards, ratios: rewards),
     ],
 )
-def test_a_component_that_needs_what_nobody_has_is_refused_at_once(name, component):
+def test_a_component_that_needs_an_unknown_argument_is_refused_at_once(name, component):
     with pytest.raises(ValueError, match=f"The {name} needs ratios, but is called with"):
         make_learner(**{name: component})
 
 
-def test_the_parts_of_a_sum_are_looked_at_when_it_is_made():
+def test_the_parts_of_a_sum_are_checked_at_construction():
     with pytest.raises(ValueError, match="The loss needs ratios, but is called with"):
         ppo_tf.Sum([ppo_tf.Clip(), lambda new_dist, ratios: (0.0, {})])
 
 
-def test_components_get_more_if_they_name_it():
+def test_components_get_further_arguments_if_they_name_them():
     seen = {}
 
     def estimator(rewards, values, starts, valid):
@@ -153,8 +153,8 @@ def test_components_get_more_if_they_name_it():
     assert seen["observations"].shape == (8, 3)
 
 
-def test_reward_transformations_see_the_trajectory():
-    """A bonus for what is observed next, worked by hand through a one-step advantage."""
+def test_reward_transformations_get_the_trajectory():
+    """A bonus for the next observation, worked by hand through a one-step advantage."""
     bonus = []
 
     def transformation(rewards, next_observations):
@@ -178,7 +178,7 @@ def test_reward_transformations_see_the_trajectory():
 
 
 class Adaptive(tf.Module):
-    """An estimator, or a value loss, that counts what it sees."""
+    """An estimator, or a value loss, that counts its calls."""
 
     def __init__(self, kind):
         super().__init__()
@@ -207,8 +207,8 @@ def test_variables_of_any_component_are_undone_and_checkpointed(kind):
     assert component.seen.numpy() == after
 
 
-def test_a_loss_is_called_once_for_a_graph():
-    """Not a second time only to find out which metrics it has."""
+def test_a_loss_is_called_once_per_graph():
+    """Not a second time to find out its metrics."""
     calls = []
 
     def loss(new_dist, actions):

@@ -1,4 +1,4 @@
-"""Videos: what they show, when they come, and that nothing else notices."""
+"""Videos: what they show, when they are recorded, and that nothing else is affected."""
 
 import json
 import multiprocessing
@@ -26,7 +26,7 @@ HOLD = 5  # half a second of Drawing's 10 frames per second
 
 
 def alternating(observations, seed, starts):
-    """1 in every other step of an episode of Drawing."""
+    """Acts 1 in every other step of an episode of Drawing."""
     return (observations[:, 0] % 2).astype(np.int64)
 
 
@@ -35,7 +35,7 @@ def record(path, env_id=environments.DRAWING, act=alternating, **kwargs):
 
 
 def signals(path):
-    """(steps, actions) that each frame of a video of Drawing shows."""
+    """Returns (steps, actions) as shown by each frame of a video of Drawing."""
     frames = np.stack(list(iio.imiter(path))).astype(float)
     assert frames.shape[1:] == (32, 64, 3)
     left, right = frames[:, 4:-4, 4:28, 0].mean((1, 2)), frames[:, 4:-4, 36:60, 0].mean((1, 2))
@@ -43,7 +43,7 @@ def signals(path):
 
 
 def shown(lengths):
-    """What `signals` of such episodes of `alternating` is, the last frame held."""
+    """Returns what `signals` gives for episodes of `alternating`, with the last frame held."""
     steps = [step for length in lengths for step in range(length + 1)]
     steps += [steps[-1]] * HOLD
     return steps, [(step + 1) % 2 if step else 0 for step in steps]
@@ -60,34 +60,35 @@ def test_an_mp4_shows_every_step_of_the_episodes_that_evaluate_runs(episodes, tm
     )
     steps, actions = signals(tmp_path / "new" / "it.mp4")
     expected_steps, expected_actions = shown(result.lengths)
-    assert sum(result.lengths) + episodes < len(steps) <= len(expected_steps)  # all, and some held
+    # All steps, and some held frames.
+    assert sum(result.lengths) + episodes < len(steps) <= len(expected_steps)
     assert steps == expected_steps[: len(steps)]
     assert actions == expected_actions[: len(steps)]
     assert iio.immeta(tmp_path / "new" / "it.mp4")["fps"] == 10
     assert [path.name for path in tmp_path.rglob("*.*")] == ["it.mp4"]
 
 
-def test_a_gif_shows_the_same_for_ever(tmp_path):
+def test_a_gif_shows_the_same_and_loops(tmp_path):
     result = record(tmp_path / "it.gif")
     expected, _ = shown(result.lengths)
     steps, _ = signals(tmp_path / "it.gif")
-    assert steps == expected[: len(expected) - HOLD]  # equal frames are one that lasts longer
+    assert steps == expected[: len(expected) - HOLD]  # equal frames are merged into a longer one
     durations = [iio.immeta(tmp_path / "it.gif", index=i)["duration"] for i in range(len(steps))]
     assert durations == [100] * (len(steps) - 1) + [100 * (HOLD + 1)]
     assert iio.immeta(tmp_path / "it.gif")["loop"] == 0
 
 
-def test_a_gif_of_more_frames_than_browsers_show_leaves_some_out(tmp_path, monkeypatch):
+def test_a_gif_drops_frames_beyond_the_rate_of_browsers(tmp_path, monkeypatch):
     fast = {**environments.Drawing.metadata, "render_fps": 120}
     monkeypatch.setattr(environments.Drawing, "metadata", fast)
     record(tmp_path / "it.gif", act=lambda *_: np.ones(1, np.int64), longest=60)
     first = iio.immeta(tmp_path / "it.gif", index=0)["duration"]
     steps, _ = signals(tmp_path / "it.gif")
-    assert first == 20  # 25 ms, in a GIF's hundredths of a second
+    assert first == 20  # 25 ms, in whole hundredths of a second
     assert steps[:5] == [0, 3, 6, 9, 2]  # shown modulo 10
 
 
-def test_an_episode_is_broken_off_after_max_steps(tmp_path):
+def test_an_episode_is_cut_after_max_steps(tmp_path):
     whole = record(tmp_path / "whole.gif", episodes=2, longest=40).lengths
     assert min(whole) > 3
     result = record(tmp_path / "it.gif", episodes=2, max_steps=3, longest=40)
@@ -96,14 +97,14 @@ def test_an_episode_is_broken_off_after_max_steps(tmp_path):
 
 
 @pytest.mark.parametrize(("deterministic", "cell"), [(True, "gru"), (False, None)])
-def test_a_policy_plays_as_it_is_evaluated(deterministic, cell, tmp_path):
+def test_a_policy_acts_as_in_an_evaluation(deterministic, cell, tmp_path):
     policy = helpers.make_policy(ppo_tf.make_envs(environments.DRAWING, 1), cell=cell)
     options = {"seed": 3, "deterministic": deterministic, "episodes": 2}
     result = record(tmp_path / "it.gif", act=policy, **options)
     assert result == ppo_tf.evaluate(policy, environments.DRAWING, num_envs=1, **options)
 
 
-def test_the_first_frame_of_cartpole_is_gymnasiums(tmp_path):
+def test_the_first_frame_of_cartpole_matches_gymnasium(tmp_path):
     pytest.importorskip("pygame")
     record(tmp_path / "it.gif", "CartPole-v1", lambda *_: np.ones(1, np.int64), max_steps=2)
     env = gymnasium.make("CartPole-v1", render_mode="rgb_array")
@@ -114,7 +115,7 @@ def test_the_first_frame_of_cartpole_is_gymnasiums(tmp_path):
     assert np.abs(frame.astype(int) - expected).mean() < 1.0  # a GIF has 256 colours
 
 
-def test_mujoco_draws_though_tensorflow_is_loaded(tmp_path):
+def test_mujoco_renders_although_tensorflow_is_loaded(tmp_path):
     """In one process with TensorFlow, Mesa's OpenGL crashes."""
     pytest.importorskip("mujoco")
     try:
@@ -166,7 +167,7 @@ def test_bad_input_leaves_nothing(name, env_id, options, error, words, tmp_path,
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_recording_that_fails_leaves_nothing_and_says_nothing(tmp_path, capfd):
+def test_a_failed_recording_leaves_nothing_and_prints_nothing(tmp_path, capfd):
     def act(observations, seed, starts):
         if observations[0, 0] == 2:
             raise KeyboardInterrupt
@@ -188,7 +189,7 @@ def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch):
 
 
 def test_the_callers_script_does_not_run_again(tmp_path, monkeypatch):
-    """It has no guard against that; what it defines is found nevertheless."""
+    """Although it has no `__main__` guard; and what it defines is still found."""
     script = tmp_path / "script.py"
     script.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     main = types.ModuleType("__main__")
@@ -207,7 +208,7 @@ def test_the_callers_script_does_not_run_again(tmp_path, monkeypatch):
 # ---- the callback
 
 
-def test_the_callback_records_the_present_policy_when_it_is_time(tmp_path):
+def test_the_callback_records_the_current_policy_at_intervals(tmp_path):
     envs = ppo_tf.make_envs(environments.DRAWING, 1)
     policy = ppo_tf.mlp_policy(envs, hidden_sizes=(4,), normalize=False)
     logits = policy.actor.get_layer("logits")
@@ -225,7 +226,7 @@ def test_the_callback_records_the_present_policy_when_it_is_time(tmp_path):
         assert set(signals(tmp_path / "videos" / name)[1][1:]) == {action}
 
 
-def test_a_training_with_videos_is_the_one_without(tmp_path):
+def test_training_is_the_same_with_and_without_videos(tmp_path):
     def train(*callbacks):
         envs = ppo_tf.make_envs(environments.DRAWING, 4, seed=1)
         learner = ppo_tf.Learner(
@@ -243,7 +244,7 @@ def test_a_training_with_videos_is_the_one_without(tmp_path):
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_after_an_interruption_the_next_video_comes_when_it_would_have_come(tmp_path):
+def test_a_resumed_run_records_the_next_video_on_schedule(tmp_path):
     def recorder():
         made = ppo_tf.VideoRecorder(tmp_path, environments.DRAWING, 20)
         made.set_model(helpers.make_policy(ppo_tf.make_envs(environments.DRAWING, 1)))
@@ -267,7 +268,7 @@ def test_after_an_interruption_the_next_video_comes_when_it_would_have_come(tmp_
         ({"folder": "file"}, NotADirectoryError, "file"),
     ],
 )
-def test_the_callback_finds_out_before_training_that_it_cannot_record(
+def test_the_callback_fails_before_training_if_it_cannot_record(
     options, error, words, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -322,7 +323,7 @@ def test_the_evaluation_command_records_the_first_episodes(exported, tmp_path, m
         (["--policy=there.gif"], ["folder", "policy=there.gif"]),
     ],
 )
-def test_bad_input_to_the_command_is_one_line(
+def test_bad_input_to_the_command_is_a_one_line_error(
     arguments, words, exported, tmp_path, monkeypatch, capfd
 ):
     monkeypatch.chdir(tmp_path)

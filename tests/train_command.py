@@ -1,4 +1,4 @@
-"""The training command, started in a process of its own, and what it writes."""
+"""Starts the training command in a separate process, and reads what it writes."""
 
 import csv
 import os
@@ -17,7 +17,7 @@ TINY = [
     "--hidden_sizes=4",
     "--nojit_compile",
 ]
-# For a script run by python -c: call number `at` of what `deadly` made kills it.
+# For a script run by python -c: the `at`-th call of functions wrapped by `deadly` kills it.
 DEADLY = """
 import os, signal
 
@@ -35,7 +35,7 @@ def deadly(function):
 
 
 def start(cwd, *arguments, python=(), **kwargs):
-    """The command in a process of its own, without what this process set for TensorFlow."""
+    """Starts the command in a separate process, without this process's TensorFlow variables."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("TF_CPP_")}
     return subprocess.Popen(
         [sys.executable, *python, str(SCRIPT), *arguments],
@@ -54,5 +54,5 @@ def read_csv(path):
 
 
 def without_times(rows):
-    """Rows of logs without what a clock measured."""
+    """Returns rows of logs without times."""
     return [{n: v for n, v in row.items() if not n.startswith("time/")} for row in rows]

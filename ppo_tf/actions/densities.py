@@ -7,6 +7,7 @@ deviations, which leave out 1e-10 of its mass.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -57,11 +58,11 @@ class TanhNormalDiag(tfd.MultivariateNormalDiag):
         self._squashed = tf.convert_to_tensor(squashed, self.dtype)
 
     @classmethod
-    def _parameter_properties(cls, dtype, num_classes=None):
+    def _parameter_properties(cls, dtype: Any, num_classes: Any = None) -> dict[str, Any]:
         properties = super()._parameter_properties(dtype, num_classes)
         return {**properties, "squashed": tfp.util.ParameterProperties(event_ndims=1)}
 
-    def _entropy(self):
+    def _entropy(self) -> Tensor:
         loc, scale = self.mean(), self.stddev()
         # At scales far above 1 the integrand has a kink at x = 0; it is smooth on either side.
         kink = _standardized(tf.zeros_like(loc), loc, scale)
@@ -85,16 +86,16 @@ class OpenBeta(tfd.Beta):
     where a concentration is 1.
     """
 
-    def _sample_n(self, n, seed=None):
+    def _sample_n(self, n: Tensor, seed: Any = None) -> Tensor:
         return self._inside(super()._sample_n(n, seed=seed))
 
-    def _mode(self):
+    def _mode(self) -> Tensor:
         """(a - 1) / (a + b - 2), and 1/2 for the uniform distribution."""
         a = tf.maximum(self.concentration1 - 1.0, 1e-6)
         b = tf.maximum(self.concentration0 - 1.0, 1e-6)
         return self._inside(a / (a + b))
 
-    def _inside(self, x):
+    def _inside(self, x: Tensor) -> Tensor:
         epsilon = np.finfo(self.dtype.as_numpy_dtype).eps
         return tf.clip_by_value(x, epsilon, 1.0 - epsilon)
 
@@ -108,7 +109,7 @@ class CentredTruncatedNormal(tfd.TruncatedNormal):
 
 
 @tfd.RegisterKL(CentredTruncatedNormal, CentredTruncatedNormal)
-def _kl_truncated(p, q, name=None):
+def _kl_truncated(p: tfd.Distribution, q: tfd.Distribution, name: str | None = None) -> Tensor:
     """KL(p || q) in nats, with the broadcast batch shape.
 
     With z = (x - loc_p) / scale_p, log p(x) = log p(loc_p) - z^2 / 2, and similarly for q; both

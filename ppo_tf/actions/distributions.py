@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -26,6 +26,9 @@ from ppo_tf.types import Distribution, DistributionFamily, Nest, Tensor
 
 tfd = tfp.distributions
 
+DrawNoise = Callable[[np.random.Generator, int, Mapping[str, Any]], Any]
+Family = TypeVar("Family", bound="_Family")
+
 
 @dataclass(frozen=True)
 class Noise:
@@ -37,8 +40,8 @@ class Noise:
         from_noise: maps parameters and the noise of one step [B, ...] to raw actions [B, ...].
     """
 
-    draw: Callable[[np.random.Generator, int, Nest], Nest]
-    from_noise: Callable[[Nest, Nest], Nest]
+    draw: DrawNoise
+    from_noise: Callable[[Mapping[str, Any], Any], Nest]
 
 
 def noise_of(family: DistributionFamily) -> Noise | None:
@@ -62,10 +65,12 @@ def noise_of(family: DistributionFamily) -> Noise | None:
     return None if noise is None else noise()
 
 
-def _draw(method: Callable[..., np.ndarray], name: str):
+def _draw(method: Callable[..., np.ndarray], name: str) -> DrawNoise:
     """Returns a function that draws noise of the named parameter's shape for every step."""
 
-    def draw(generator, steps, parameters):
+    def draw(
+        generator: np.random.Generator, steps: int, parameters: Mapping[str, Any]
+    ) -> np.ndarray:
         shape = (steps, *parameters[name].shape)
         return method(generator, size=shape).astype(np.float32)
 
@@ -81,7 +86,7 @@ class _Family:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in config.items()}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]):
+    def from_config(cls: type[Family], config: dict[str, Any]) -> Family:
         """Creates an instance from the result of `get_config`."""
         return cls(**config)
 
@@ -100,7 +105,7 @@ class MultiCategorical(_Family):
 
     sizes: tuple[int, ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "sizes", tuple(int(size) for size in self.sizes))
         if not self.sizes or min(self.sizes) < 1:
             raise ValueError(f"sizes must be positive and not empty. Received: sizes={self.sizes}")
@@ -161,7 +166,7 @@ class TanhGaussian(_Family):
 
     squashed: tuple[bool, ...] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.squashed is not None:
             object.__setattr__(self, "squashed", tuple(bool(s) for s in self.squashed))
 
@@ -229,7 +234,7 @@ class FullGaussian(_Family):
     def noise(self) -> Noise:
         """loc + L epsilon, epsilon standard normal."""
 
-        def from_noise(p, epsilon):
+        def from_noise(p: Mapping[str, Tensor], epsilon: Tensor) -> Tensor:
             tril = self._tril(p["scale_tril"], p["loc"].shape[-1])
             return p["loc"] + tf.reduce_sum(tril * epsilon[..., None, :], -1)
 
@@ -259,7 +264,7 @@ class StateDependentExploration(_Family):
 
     period: int = 4
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.period < 1:
             raise ValueError(f"period must be at least 1. Received: period={self.period}")
 
@@ -272,7 +277,9 @@ class StateDependentExploration(_Family):
     def noise(self) -> Noise:
         """Standard normal noise, float32 [steps, B, F, n], constant within each period."""
 
-        def draw(generator, steps, parameters):
+        def draw(
+            generator: np.random.Generator, steps: int, parameters: Mapping[str, Any]
+        ) -> np.ndarray:
             draws = -(-steps // self.period)
             shape = (draws, *parameters["directions"].shape)
             epsilon = generator.standard_normal(shape, np.float32)
@@ -301,7 +308,7 @@ class Joint:
         """Takes {path: {name: parameter [B, ...]}}; raw actions are {path: [B, ...]}."""
         return Product({path: family(**parameters[path]) for path, family in self._sorted()})
 
-    def _sorted(self):
+    def _sorted(self) -> list[tuple[str, DistributionFamily]]:
         """Returns the parts in an order that survives saving: it decides which noise each gets."""
         return sorted(self.families.items())
 
@@ -314,10 +321,12 @@ class Joint:
                 return None
             parts[path] = part
 
-        def draw(generator, steps, parameters):
+        def draw(
+            generator: np.random.Generator, steps: int, parameters: Mapping[str, Any]
+        ) -> dict[str, Any]:
             return {k: part.draw(generator, steps, parameters[k]) for k, part in parts.items()}
 
-        def from_noise(parameters, noise):
+        def from_noise(parameters: Mapping[str, Any], noise: Mapping[str, Any]) -> dict[str, Nest]:
             return {k: part.from_noise(parameters[k], noise[k]) for k, part in parts.items()}
 
         return Noise(draw, from_noise)

@@ -6,16 +6,19 @@ ratio and KL do not change under them, and no squashed action ever has to be inv
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import gymnasium
 import keras
 import numpy as np
 import tensorflow as tf
 
-from ppo_tf.types import Nest, Tensor
+from ppo_tf.types import ActionMap, Nest, Tensor
+
+Bounds = float | Sequence[Any] | np.ndarray
+BoxAction = TypeVar("BoxAction", bound="_BoxAction")
 
 NEAR_BOUND = 0.01  # of a Box's range: this close to a bound, an action counts as saturated
 
@@ -37,13 +40,13 @@ class DiscreteAction:
     dtype: str = "int64"
     shape: tuple[int, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         # Plain Python numbers and tuples: comparable, and unchanged by a round trip through JSON.
         object.__setattr__(self, "start", _tuples(np.asarray(self.start).tolist()))
         object.__setattr__(self, "shape", tuple(self.shape))
 
     @classmethod
-    def from_space(cls, space: gymnasium.Space) -> DiscreteAction:
+    def from_space(cls, space: gymnasium.Space[Any]) -> DiscreteAction:
         """Creates the map into a Discrete, MultiDiscrete or MultiBinary space."""
         return cls(getattr(space, "start", 0), np.dtype(space.dtype).name, space.shape or ())
 
@@ -67,7 +70,7 @@ class DiscreteAction:
 class _BoxAction:
     """Base of the maps into a Box: its bounds by element, its shape and dtype."""
 
-    def __init__(self, low, high, shape, dtype="float32"):
+    def __init__(self, low: Bounds, high: Bounds, shape: Sequence[int], dtype: str = "float32"):
         self.shape, self.dtype = tuple(shape), dtype
         self.low = np.broadcast_to(np.asarray(low, np.float64), self.shape)
         self.high = np.broadcast_to(np.asarray(high, np.float64), self.shape)
@@ -80,7 +83,7 @@ class _BoxAction:
         self.center, self.half_width = 0.5 * low + 0.5 * high, 0.5 * high - 0.5 * low
 
     @classmethod
-    def from_space(cls, space: gymnasium.spaces.Box):
+    def from_space(cls: type[BoxAction], space: gymnasium.spaces.Box) -> BoxAction:
         """Creates the map into this Box."""
         return cls(space.low, space.high, space.shape, str(space.dtype))
 
@@ -116,7 +119,7 @@ class _BoxAction:
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]):
+    def from_config(cls: type[BoxAction], config: dict[str, Any]) -> BoxAction:
         """Creates an instance from the result of `get_config`."""
         return cls(**config)
 
@@ -163,7 +166,7 @@ class TanhAction(_BoxAction):
         """Maps raw float [B, n] to dtype [B, *shape]."""
         raw = self._reshape(raw)
 
-        def constant(x):
+        def constant(x: np.ndarray) -> Tensor:
             return tf.constant(np.where(np.abs(x) < 1e30, x, 0.0), raw.dtype)
 
         squashed = constant(self.center) + constant(self.half_width) * tf.tanh(raw)
@@ -191,7 +194,7 @@ class UnitAction(_BoxAction):
         ValueError: an element is not bounded on both sides.
     """
 
-    def __init__(self, low, high, shape, dtype="float32"):
+    def __init__(self, low: Bounds, high: Bounds, shape: Sequence[int], dtype: str = "float32"):
         super().__init__(low, high, shape, dtype)
         if not self.two_sided.all():
             raise ValueError(f"UnitAction needs finite bounds. Received: low={low}, high={high}")
@@ -214,9 +217,9 @@ class JointAction:
         maps: action map of each leaf, by path.
     """
 
-    maps: dict[str, Callable[[Tensor], Tensor]]
+    maps: dict[str, ActionMap]
 
-    def __call__(self, raw: dict[str, Tensor]) -> Nest:
+    def __call__(self, raw: Mapping[str, Nest]) -> dict[str, Nest]:
         """Maps {path: raw [B, ...]} to {path: the leaf's action [B, ...]}."""
         return {path: action_map(raw[path]) for path, action_map in self.maps.items()}
 

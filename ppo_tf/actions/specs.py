@@ -6,7 +6,6 @@ what `env.step` takes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -26,7 +25,7 @@ from ppo_tf.actions.distributions import (
     UnimodalBeta,
 )
 from ppo_tf.actions.maps import ClipAction, DiscreteAction, JointAction, TanhAction, UnitAction
-from ppo_tf.types import DistributionFamily, Nest
+from ppo_tf.types import ActionMap, DistributionFamily
 
 tfd = tfp.distributions
 
@@ -49,11 +48,11 @@ class ActionSpec:
 
     family: DistributionFamily
     parameters: dict[str, Any]
-    action_map: Callable[[Nest], Nest]
+    action_map: ActionMap
 
 
 def action_spec(
-    space: gymnasium.Space,
+    space: gymnasium.Space[Any],
     *,
     continuous: Continuous = "clipped_gaussian",
     sde_period: int = 4,
@@ -110,7 +109,7 @@ def action_spec(
 
 
 def _leaf_spec(
-    space: gymnasium.Space, where: str, continuous: Continuous, sde_period: int
+    space: gymnasium.Space[Any], where: str, continuous: Continuous, sde_period: int
 ) -> ActionSpec:
     if isinstance(space, gymnasium.spaces.Discrete):
         return ActionSpec(

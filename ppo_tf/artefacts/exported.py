@@ -38,7 +38,7 @@ class ExportedPolicy:
 
     def __init__(
         self,
-        policy: str | os.PathLike,
+        policy: str | os.PathLike[str],
         envs: gymnasium.vector.VectorEnv,
         *,
         deterministic: bool = True,
@@ -103,7 +103,7 @@ class ExportedPolicy:
             )
 
 
-def read_metadata(policy: str | os.PathLike) -> dict[str, Any]:
+def read_metadata(policy: str | os.PathLike[str]) -> dict[str, Any]:
     """What was exported with a policy as its metadata, JSON values by name.
 
     Args:
@@ -125,7 +125,7 @@ def read_metadata(policy: str | os.PathLike) -> dict[str, Any]:
     return metadata
 
 
-def _load(policy: str | os.PathLike) -> Any:
+def _load(policy: str | os.PathLike[str]) -> Any:
     """The SavedModel; TensorFlow has an error of its own for each kind of damage."""
     try:
         model = tf.saved_model.load(str(policy))

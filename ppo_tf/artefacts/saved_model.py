@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import tensorflow as tf
 from ppo_tf.networks import recurrent
 from ppo_tf.policies.policy import Policy
 from ppo_tf.support.folders import check_new_folder, check_replaceable, complete_folder
-from ppo_tf.types import Nest
+from ppo_tf.types import Nest, Tensor
 
 METADATA = Path("assets.extra") / "policy.json"  # the folder SavedModel reserves for users' files
 MARKER = "saved_model.pb"  # the file that identifies a saved policy
@@ -21,10 +22,10 @@ MARKER = "saved_model.pb"  # the file that identifies a saved policy
 
 def export_policy(
     policy: Policy,
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     critic: keras.Model | None = None,
-    observation_spec: Nest = None,
+    observation_spec: tf.TensorSpec | dict[str, tf.TensorSpec] | None = None,
     metadata: dict[str, Any] | None = None,
     replace: bool = False,
 ) -> Path:
@@ -65,7 +66,9 @@ def export_policy(
     path = check_replaceable(path, MARKER) if replace else check_new_folder(path)
     seed_spec = {"seed": tf.TensorSpec((2,), tf.int32)}
 
-    def serve(observations, state, seed=None):
+    def serve(
+        observations: Nest, state: list[Tensor], seed: Tensor | None = None
+    ) -> tuple[dict[str, Nest], list[Tensor]]:
         parameters, state = policy.step(observations, state)
         return _named(policy.action_map(policy.draw(parameters, seed))), state
 
@@ -78,7 +81,7 @@ def export_policy(
     if critic is not None:
         value_function: keras.Model = critic
 
-        def value(observations, state):
+        def value(observations: Nest, state: list[Tensor]) -> tuple[dict[str, Nest], list[Tensor]]:
             values, state = recurrent.step(value_function, observations, state)
             return {"value": values}, state
 
@@ -99,7 +102,12 @@ def export_policy(
     return path
 
 
-def _signature(function, model, observation_spec, more=None):
+def _signature(
+    function: Callable[..., tuple[dict[str, Nest], list[Tensor]]],
+    model: keras.Model,
+    observation_spec: Any,
+    more: dict[str, tf.TensorSpec] | None = None,
+) -> Any:
     """The concrete function with one named argument per leaf of the observation and state."""
     spec = _observation_spec(model) if observation_spec is None else observation_spec
     states = recurrent.initial_state(model, 1)
@@ -111,7 +119,7 @@ def _signature(function, model, observation_spec, more=None):
     arguments = _distinct([*names, *state_names, *more])
     specs = [*leaves.values(), *state_specs, *more.values()]
 
-    def call(**tensors):
+    def call(**tensors: Tensor) -> dict[str, Nest]:
         seen = [tensors[name] for name in names]
         observations = dict(zip(leaves, seen, strict=True)) if isinstance(spec, dict) else seen[0]
         state = [tensors[name] for name in state_names]
@@ -126,8 +134,8 @@ def _signature(function, model, observation_spec, more=None):
     )
 
 
-def _initial_state(model):
-    def initial_state(batch_size):
+def _initial_state(model: recurrent.Recurrent) -> Any:
+    def initial_state(batch_size: Any) -> dict[str, Tensor]:
         return {f"state_{i}": s for i, s in enumerate(model.initial_state(batch_size))}
 
     return tf.function(initial_state, autograph=False).get_concrete_function(
@@ -150,7 +158,7 @@ def result_name(path: str) -> str:
     return f"action_{path.replace('/', '_')}" if path else "action"
 
 
-def _named(actions: Nest) -> dict[str, Any]:
+def _named(actions: Nest) -> dict[str, Nest]:
     leaves = actions if isinstance(actions, dict) else {"": actions}
     names = _distinct([result_name(path) for path in leaves])
     return dict(zip(names, leaves.values(), strict=True))
@@ -164,7 +172,7 @@ def _distinct(names: list[str]) -> list[str]:
     return names
 
 
-def _observation_spec(model: keras.Model) -> Nest:
+def _observation_spec(model: keras.Model) -> Any:
     """The model's inputs with a free batch size: a spec or {path: spec}."""
     if isinstance(model, recurrent.Recurrent):
         spec = _observation_spec(model.encoder)
@@ -178,7 +186,7 @@ def _observation_spec(model: keras.Model) -> Nest:
             f"A subclassed model needs the argument observation_spec. Received: model={model}"
         )
 
-    def of(tensor):
+    def of(tensor: Tensor) -> tf.TensorSpec:
         return tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype)
 
     if isinstance(model.input, dict):

@@ -1,6 +1,6 @@
-"""`HealthAdvice`: says in plain words when a run's logs look ill, and what to try.
+"""`HealthAdvice`: advice in plain words when the logs of a run look wrong.
 
-Each rule is a function of what was seen of the logs so far; RULES is the list of them.
+Each rule is a function of the logs seen so far; RULES lists them.
 """
 
 from __future__ import annotations
@@ -17,43 +17,44 @@ import numpy as np
 from ppo_tf.actions.maps import ClipAction, DiscreteAction, JointAction, TanhAction, UnitAction
 from ppo_tf.callbacks.logs import Logs, is_missing
 
-# Iterations whose median counts: one bad update is no illness.
+# Number of iterations whose median counts: a single bad update means nothing.
 WINDOW = 5
-# A critic that has learned anything explains more, even of Blackjack's cards (0.2) and
-# FrozenLake's slips (0.15). Only the best window so far counts: once all returns are equal there is
-# nothing left to explain, and solved CartPole-v1 shows -3.
+# A critic that has learned anything explains more, even with Blackjack's cards (0.2) and
+# FrozenLake's slips (0.15). Only the best window so far counts: once all returns are equal, nothing
+# is left to explain, and a solved CartPole-v1 shows -3.
 MIN_EXPLAINED_VARIANCE = 0.05
-# Share of the training after which a critic should have learned something.
+# Fraction of training after which a critic should have learned something.
 CRITIC_GRACE = 0.2
 # Nats per update. Healthy runs of the presets stay below 0.04; Schulman's advice is 0.01 to 0.02.
 MAX_KL = 0.1
-# Of a target: an adaptive coefficient holds it within 1.5, an early stop overshoots by one step.
+# Times the target: an adaptive coefficient keeps within 1.5, early stopping overshoots by a step.
 MAX_KL_PER_TARGET = 4.0
-# Of the samples. Healthy runs of the presets stay below 0.3; at 0.5 most gradients are cut off.
+# Fraction of samples. Healthy runs of the presets stay below 0.3; at 0.5 most gradients are 0.
 MAX_CLIP_FRACTION = 0.5
-# Of the elements of Box actions. Good control can be at the bounds most of the time (Seyde et al.
-# 2021, "Is bang-bang control all you need?"), so this counts only while the return has not grown. A
-# Gaussian with the start's scale, half the range, has 0.33.
+# Fraction of the elements of Box actions. Good control can be at the bounds most of the time (Seyde
+# et al. 2021, "Is bang-bang control all you need?"), so this counts only while the return has not
+# grown. A Gaussian with the initial scale, half the range, has 0.33.
 MAX_SATURATED = 0.9
-# What is left of the entropy, or per element of a Box of its distribution's width, if it collapsed.
-# Solved tasks come near it (Taxi-v4: 0.01), so this counts only while the return has not grown.
+# Fraction of the entropy that is left after a collapse; for a Box, of the distribution's width per
+# element. Solved tasks come close (Taxi-v4: 0.01), so this counts only while the return has not
+# grown.
 MIN_ENTROPY_SHARE = 0.01
-# How far the mean return must rise above its first value to have grown, as a share of that value's
-# size: the mean of the first episodes is uncertain by about that much.
+# The return has grown once its mean exceeds the first value by this fraction of that value's size,
+# which is about the uncertainty of the mean of the first episodes.
 MIN_GROWTH = 0.25
 
 
 @dataclass
 class Seen:
-    """What the rules know of a run. A log's value that is missing counts as not there.
+    """What the rules know about a run. Missing values of a log are ignored.
 
     Attributes:
         first: the first value of each log.
         recent: the last `WINDOW` values of each log.
         best_explained_variance: highest median of a window so far.
-        progress: share of the training that is done.
-        expected_kl: divergence per update that is aimed at, nats.
-        box_elements: of the action; None: not known.
+        progress: fraction of training that is done.
+        expected_kl: target KL divergence per update, nats.
+        box_elements: number of Box elements in the action; None: unknown.
     """
 
     first: dict[str, float] = field(default_factory=dict)
@@ -64,7 +65,7 @@ class Seen:
     box_elements: int | None = None
 
     def add(self, logs: dict[str, Any]) -> None:
-        """Takes in an iteration's logs."""
+        """Adds the logs of an iteration."""
         for name, value in logs.items():
             if isinstance(value, int | float) and not is_missing(value):
                 self.first.setdefault(name, value)
@@ -75,7 +76,7 @@ class Seen:
             self.best_explained_variance = explained if best is None else max(best, explained)
 
     def median(self, name: str) -> float | None:
-        """Of a log's last values; None before there are enough of them."""
+        """Returns the median of a log's last values; None before there are `WINDOW` of them."""
         values = self.recent.get(name, [])
         return float(np.median(values)) if len(values) == WINDOW else None
 
@@ -89,27 +90,28 @@ class Seen:
 
 
 def critic_explains_nothing(seen: Seen) -> str | None:
-    """After a fifth of the training, the critic has at no time been better than a constant."""
+    """After a fifth of training, the critic has never been better than a constant."""
     if "train/value_loss" not in seen.first or seen.progress < CRITIC_GRACE:
         return None  # without a critic all values are 0
     explained, best = seen.median("train/explained_variance"), seen.best_explained_variance
     if explained is None or best is None or best >= MIN_EXPLAINED_VARIANCE:
         return None
     return (
-        f"the critic explains nothing of the returns (train/explained_variance {explained:.2f}): "
-        "see that observations tell what rewards depend on; "
+        "the critic explains none of the variance of returns "
+        f"(train/explained_variance {explained:.2f}): "
+        "check that observations contain what rewards depend on; "
         "try another `learning_rate`, larger `hidden_sizes` or a higher `value_coefficient`"
     )
 
 
 def policy_moves_too_far(seen: Seen) -> str | None:
-    """The divergence per update is far above its target, or above what is usual."""
+    """The KL divergence per update is far above its target, or above what is usual."""
     name = "train/kl" if "train/kl" in seen.first else "train/kl_k3"
     bound = MAX_KL if seen.expected_kl is None else MAX_KL_PER_TARGET * seen.expected_kl
     kl = seen.median(name)
     if kl is None or kl <= bound:
         return None
-    usual = "0.04 and less is usual" if seen.expected_kl is None else f"target {seen.expected_kl:g}"
+    usual = "0.04 or less is usual" if seen.expected_kl is None else f"target {seen.expected_kl:g}"
     return (
         f"updates move the policy too far ({name} {kl:.2g} nats, {usual}): "
         "try a lower `learning_rate`, fewer `epochs` or `early_stopping_kl=0.02`"
@@ -122,7 +124,7 @@ def most_samples_are_clipped(seen: Seen) -> str | None:
     if clipped is None or clipped <= MAX_CLIP_FRACTION:
         return None
     return (
-        f"most samples are clipped and teach nothing more (train/clip_fraction {clipped:.2f}): "
+        f"most samples are clipped and contribute no gradient (train/clip_fraction {clipped:.2f}): "
         "try a lower `learning_rate`, fewer `epochs` or a larger `minibatch_size`"
     )
 
@@ -133,30 +135,30 @@ def actions_stick_to_bounds(seen: Seen) -> str | None:
     if saturated is None or saturated <= MAX_SATURATED or seen.has_improved():
         return None
     return (
-        f"nearly all actions lie at their bounds (rollout/saturated_actions {saturated:.2f}) and "
+        f"nearly all actions are at their bounds (rollout/saturated_actions {saturated:.2f}) and "
         "the return has not grown: try a smaller `initial_scale`, a lower `learning_rate` or "
         "`continuous=beta`"
     )
 
 
 def actions_are_never_valid(seen: Seen) -> str | None:
-    """In each of the last rollouts, masks forbade some actions throughout."""
+    """In each of the last rollouts, masks never allowed some of the actions."""
     dead = min(seen.recent.get("rollout/dead_actions", [0]))
     if dead == 0 or seen.median("rollout/dead_actions") is None:
         return None
     return (
         f"masks never allow {dead:.0f} or more of the actions (rollout/dead_actions, "
-        f"{WINDOW} rollouts in a row): see that the mask is right and that these actions are needed"
+        f"{WINDOW} rollouts in a row): check that the mask is right and these actions are needed"
     )
 
 
 def entropy_collapsed(seen: Seen) -> str | None:
-    """The policy does always the same, and the return has not grown.
+    """The policy has become nearly deterministic, and the return has not grown.
 
-    Entropies of Boxes are differential and can be negative: that of n elements falls by
-    n log(1 / s) if their distribution's width falls to the share s. What the other parts of a
-    composite action lose counts with it. Choices that are all free have log 2 at least before the
-    first update, after which the first value is measured.
+    The entropy of a Box is differential and can be negative: with n elements, it falls by
+    n log(1 / s) if the width of their distribution falls to the fraction s. A fall in the other
+    parts of a composite action counts towards it. Without masks, a discrete choice has an entropy
+    of at least log 2 before the first update; the first value is measured after it.
     """
     name = "train/entropy"
     entropy = seen.median(name)
@@ -188,14 +190,15 @@ RULES: tuple[Callable[[Seen], str | None], ...] = (
 
 
 class HealthAdvice(keras.callbacks.Callback):
-    """Says what looks wrong with a run and what to try, a line for each of RULES, once per run.
+    """Says what looks wrong with a run and what to try: a line for each of RULES, once per run.
 
-    Names in backticks are settings, as `ppo_tf.settings` declares them. From a checkpoint it goes
-    on: what was said is not said again.
+    Names in backticks are settings declared in `ppo_tf.settings`. A resumed run does not repeat
+    advice.
 
     Args:
-        expected_kl: divergence per update that the learner aims at, in nats; None: it does not.
-        say: takes a line; by default it is printed to standard error, above the line of `Progress`.
+        expected_kl: KL divergence per update that the learner aims at, in nats; None: no target.
+        say: function to call with a line of advice; by default the line is printed to standard
+            error, above that of `Progress`.
     """
 
     def __init__(self, expected_kl: float | None = None, say: Callable[[str], Any] | None = None):
@@ -205,22 +208,22 @@ class HealthAdvice(keras.callbacks.Callback):
         self._resumed: dict[str, Any] | None = None
 
     def state(self) -> dict[str, Any]:
-        """What was seen and said."""
+        """Returns what was seen and said so far."""
         return {"seen": asdict(self._seen), "said": self._said}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Goes on from there."""
+        """Restores what was seen and said."""
         self._resumed = state
 
     def on_train_begin(self, logs: Logs = None) -> None:
-        """Begins anew, or from the checkpoint."""
+        """Starts with an empty history, or with that of the checkpoint."""
         resumed, self._resumed = self._resumed or {"seen": {}, "said": []}, None
         self._seen, self._said = Seen(**resumed["seen"]), list(resumed["said"])
         self._seen.expected_kl = self._expected_kl
         self._seen.box_elements = _box_elements(self.model.action_map)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        """Asks the rules that have said nothing yet."""
+        """Applies the rules that have not given advice yet."""
         logs = logs or {}
         self._seen.add(logs)
         self._seen.progress = logs["rollout/steps"] / self.params["total_steps"]
@@ -231,11 +234,11 @@ class HealthAdvice(keras.callbacks.Callback):
 
 
 def _print(line: str) -> None:
-    print(line, file=sys.stderr)  # looked up now: a live line of rich stands in for it
+    print(line, file=sys.stderr)  # looked up late: rich replaces it during a live display
 
 
 def _box_elements(action_map: Any) -> int | None:
-    """Elements of a Box action, over all parts of a composite one; None for maps not ours."""
+    """Number of Box elements in an action, over all its parts; None for custom action maps."""
     if isinstance(action_map, JointAction):
         parts = [_box_elements(part) for part in action_map.maps.values()]
         return None if None in parts else sum(part or 0 for part in parts)

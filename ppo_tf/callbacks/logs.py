@@ -41,7 +41,7 @@ class MetricsCSV(keras.callbacks.Callback):
         path: path of the file; a new run overwrites it.
     """
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike[str]):
         super().__init__()
         self._file = AppendedFile(path)
         self._names: list[str] = []
@@ -103,7 +103,7 @@ class MetricsJSONL(keras.callbacks.Callback):
         path: path of the file; a new run overwrites it.
     """
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike[str]):
         super().__init__()
         self._file = AppendedFile(path)
 

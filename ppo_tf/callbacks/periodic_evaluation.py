@@ -59,7 +59,7 @@ class PeriodicEvaluation(keras.callbacks.Callback):
         seed: int = 0,
         deterministic: bool = True,
         num_envs: int = 32,
-        best_path: str | os.PathLike | None = None,
+        best_path: str | os.PathLike[str] | None = None,
         metadata: dict[str, Any] | None = None,
         critic: keras.Model | None = None,
         **kwargs: Any,

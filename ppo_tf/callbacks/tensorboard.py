@@ -40,7 +40,7 @@ class TensorBoardScalars(keras.callbacks.Callback):
         settings: the run's settings by name; nested dicts are flattened.
     """
 
-    def __init__(self, logdir: str | os.PathLike, settings: dict[str, Any] | None = None):
+    def __init__(self, logdir: str | os.PathLike[str], settings: dict[str, Any] | None = None):
         super().__init__()
         self._logdir = Path(logdir)
         self._settings = flat_settings(settings)

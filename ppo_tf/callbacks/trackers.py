@@ -44,7 +44,7 @@ class WandbLogger(keras.callbacks.Callback):
         project: str,
         name: str | None = None,
         config: dict[str, Any] | None = None,
-        directory: str | os.PathLike | None = None,
+        directory: str | os.PathLike[str] | None = None,
         **options: Any,
     ):
         super().__init__()

@@ -31,7 +31,7 @@ class VideoRecorder(keras.callbacks.Callback):
 
     def __init__(
         self,
-        folder: str | os.PathLike,
+        folder: str | os.PathLike[str],
         env_id: str,
         every: int,
         *,

@@ -1,6 +1,6 @@
-"""The command line: settings by name, presets, the folder of a run, and what `ppo-tf` does.
+"""The command line `ppo-tf`: settings, presets, run folders and the commands.
 
-Everything it does is done by the packages before it, for which this one does not exist.
+The other packages do the work, and none of them imports this one.
 """
 
 from ppo_tf.command import presets as presets

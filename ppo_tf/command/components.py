@@ -1,6 +1,6 @@
-"""From settings by name to components.
+"""Builds components from settings by name.
 
-Which settings there are: `settings`. What is tuned per environment: `presets`.
+The settings are declared in `settings`; the tuned values per environment are in `presets`.
 """
 
 from __future__ import annotations
@@ -51,10 +51,14 @@ VALUE_LOSSES: dict[str, Callable[[Settings], ValueLoss]] = {
 
 
 def learner_from_settings(envs: gymnasium.vector.VectorEnv, settings: Settings) -> Learner:
-    """A learner for the environments' spaces, from every setting of `settings.DEFAULTS` by name.
+    """Builds a learner from settings.
+
+    Args:
+        envs: vector environment whose spaces the models are built for.
+        settings: a value for every setting of `settings.DEFAULTS`, by name.
 
     Raises:
-        ValueError: a value out of range, or settings that do not go together.
+        ValueError: a value is out of range, or settings are incompatible.
     """
     s = settings
     policy, critic = _models(envs, s)
@@ -79,7 +83,7 @@ def learner_from_settings(envs: gymnasium.vector.VectorEnv, settings: Settings) 
 
 
 def _models(envs: gymnasium.vector.VectorEnv, s: Settings) -> tuple[Policy, keras.Model]:
-    """The policy and the critic that the settings ask for."""
+    """Builds the policy and the critic."""
     seeds = {"actor": 2 * s["seed"] + 1, "critic": 2 * s["seed"]}
     network = {
         "hidden_sizes": s["hidden_sizes"],
@@ -96,7 +100,7 @@ def _models(envs: gymnasium.vector.VectorEnv, s: Settings) -> tuple[Policy, kera
     if s["shared_trunk"]:
         if s["cell"] != "none" or s["actor_exclude"]:
             raise ValueError(
-                "shared_trunk goes without cell and actor_exclude. Received: "
+                "shared_trunk cannot be combined with cell or actor_exclude. Received: "
                 f"cell={s['cell']!r}, actor_exclude={s['actor_exclude']}"
             )
         actor, critic = shared_actor_critic(envs, spec, seed=seeds["actor"], **network, **scale)

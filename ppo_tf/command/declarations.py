@@ -1,17 +1,17 @@
-"""What is known of one setting: its type, default, choices, bounds and help."""
+"""The declaration of a setting: its type, default, choices, bounds and help."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
-_LISTS = {int: "whole numbers, such as 64,64", str: "names, comma-separated"}
+_WORDS = {bool: "true or false", int: "an integer", float: "a number", str: "a string"}
+_LISTS = {int: "integers, such as 64,64", str: "comma-separated names"}
 _BOOLEANS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 
 
 def as_text(value: Any) -> str:
-    """A value as flags take it and documents show it: "none" for None and what is empty."""
+    """Formats a value as flags accept and documents show it; None and empty values are "none"."""
     if isinstance(value, list | tuple):
         value = ",".join(map(str, value))
     if isinstance(value, bool):
@@ -20,12 +20,12 @@ def as_text(value: Any) -> str:
 
 
 class Choice(NamedTuple):
-    """One of the values of a setting that is chosen by name.
+    """A value of a setting that selects something by name.
 
     Attributes:
         name: the value.
-        text: what it is, one line.
-        component: public name in Python of what it stands for; "" where there is none.
+        text: one-line description.
+        component: public Python name of the component it selects; "" if there is none.
     """
 
     name: str
@@ -35,18 +35,18 @@ class Choice(NamedTuple):
 
 @dataclass(frozen=True)
 class Declaration:
-    """One setting: everything that flags, presets, files and documents need to know of it.
+    """One setting: everything that flags, presets, files and documents need to know about it.
 
     Attributes:
-        name: the setting's name, that of its flag without the dashes.
-        type: type of the value, or of its elements where it is a tuple.
-        default: value where neither the user nor a preset says otherwise.
-        help: what it is, one line, with its unit.
-        choices: values that it may have; empty: any of the type.
-        least, above: lower bound; a value may equal `least`, not `above`.
-        most: upper bound, beside `least`.
-        optional: whether it may be None.
-        may_change: whether it may be another when a run goes on.
+        name: name of the setting; its flag has the same name with dashes in front.
+        type: type of the value, or of its elements if it is a tuple.
+        default: value if neither the user nor a preset sets one.
+        help: one-line description, with the unit.
+        choices: allowed values; if empty, any value of the type.
+        least, above: lower bound; a value may equal `least`, but not `above`.
+        most: upper bound, used with `least`; a value may equal it.
+        optional: whether None is allowed.
+        may_change: whether the value may change when a run is resumed.
     """
 
     name: str
@@ -62,12 +62,12 @@ class Declaration:
 
     @property
     def is_tuple(self) -> bool:
-        """Whether the value is a tuple, a list in JSON and comma-separated in a flag."""
+        """Whether the value is a tuple: a list in JSON, comma-separated in a flag."""
         return isinstance(self.default, tuple)
 
     @property
     def rule(self) -> str:
-        """What a value must be, in words: "a number from 0 to 1"."""
+        """Describes the valid values, such as "a number from 0 to 1"."""
         words = (_LISTS if self.is_tuple else _WORDS)[self.type]
         if self.choices:
             words = f"one of {', '.join(choice.name for choice in self.choices)}"
@@ -82,10 +82,10 @@ class Declaration:
         return f"{words}, or none" if self.optional else words
 
     def check(self, value: Any) -> Any:
-        """Returns the value as the setting has it: a list as a tuple, 1 as 1.0 where floats go.
+        """Returns the value in the setting's type: a list as a tuple, an int as a float if needed.
 
         Raises:
-            ValueError: a value of another type, not among the choices, or out of bounds.
+            ValueError: the value has another type, is not among the choices, or is out of bounds.
         """
         if value is None and self.optional:
             return None
@@ -96,10 +96,10 @@ class Declaration:
         return tuple(self._check_element(element, value) for element in value)
 
     def parse(self, text: str) -> Any:
-        """The value of a text, as `as_text` makes it: "none" is None, or an empty tuple.
+        """Parses a value in the format of `as_text`: "none" is None, or an empty tuple.
 
         Raises:
-            ValueError: as `check`.
+            ValueError: see `check`.
         """
         text = text.strip()
         if self.is_tuple:

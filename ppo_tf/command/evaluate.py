@@ -24,27 +24,27 @@ ENV = flags.DEFINE_string(
     "Gymnasium id of the environment (default: the one the policy was trained on).",
     flag_values=FLAGS,
 )
-EPISODES = flags.DEFINE_integer("episodes", 10, "Episodes to run, count.", flag_values=FLAGS)
+EPISODES = flags.DEFINE_integer("episodes", 10, "Number of episodes.", flag_values=FLAGS)
 SAMPLED = flags.DEFINE_boolean(
-    "sampled", False, "Whether actions are drawn instead of the mode.", flag_values=FLAGS
+    "sampled", False, "Whether to sample actions instead of taking the mode.", flag_values=FLAGS
 )
 RENDER = flags.DEFINE_boolean(
-    "render", False, "Whether a window shows the environment.", flag_values=FLAGS
+    "render", False, "Whether to show the environment in a window.", flag_values=FLAGS
 )
 VIDEO = flags.DEFINE_string(
     "video",
     None,
-    "New file, .mp4 or .gif, that shows the first episodes (default: none).",
+    "New .mp4 or .gif file to record the first episodes to (default: none).",
     flag_values=FLAGS,
 )
 VIDEO_EPISODES = flags.DEFINE_integer(
     "video_episodes",
     1,
-    "Episodes in the video, count, each of at most 2,000 steps.",
+    "Number of episodes in the video, each cut after 2,000 steps.",
     flag_values=FLAGS,
 )
 SEED = flags.DEFINE_integer(
-    "seed", 0, "Seed of the episodes and of drawn actions.", flag_values=FLAGS
+    "seed", 0, "Seed of the episodes and of sampled actions.", flag_values=FLAGS
 )
 
 
@@ -55,10 +55,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def evaluate(words: Sequence[str]) -> int:
-    """Runs the episodes, the first ones again for a video, and prints their returns."""
+    """Runs the episodes, runs the first ones again for a video, and prints the returns."""
     if POLICY.value is None:
         raise ValueError("--policy is required, for instance --policy=runs/NAME/policy.")
-    # TensorFlow takes seconds to import. Help and bad flags do not wait for it.
+    # TensorFlow takes seconds to import; help and errors in flags should not wait for it.
     from ppo_tf.artefacts.exported import ExportedPolicy, read_metadata
     from ppo_tf.environments.backends import make_envs
     from ppo_tf.evaluating import evaluation, video

@@ -1,8 +1,8 @@
-"""Lists the environments with tuned settings, the components that flags choose, and the extras.
+"""Lists the environments with tuned settings, the components that flags select, and the extras.
 
     ppo-tf list
 
-It says what of them is installed here.
+Environments and extras are marked as installed or not.
 """
 
 from __future__ import annotations
@@ -28,46 +28,46 @@ from ppo_tf.support import extras
 FLAGS = flags.FlagValues()
 WIDTH = 100  # columns, at most
 
-# Settings with choices by the title of their list, in the order of the lists.
+# {title of a list: the setting whose choices it shows}, in the order of the output.
 TITLES = {
     "Advantage estimators": "estimator",
     "Policy losses": "loss",
     "Value losses": "value_loss",
-    "Learning rates": "learning_rate_schedule",
-    "Action distributions for Boxes": "continuous",
-    "Networks for images": "image_network",
-    "Memories": "cell",
-    "Back ends of environments": "backend",
-    "Engines that compute actions": "acting",
+    "Learning rate schedules": "learning_rate_schedule",
+    "Action distributions for Box spaces": "continuous",
+    "Image networks": "image_network",
+    "Recurrent cells": "cell",
+    "Environment back ends": "backend",
+    "Acting engines": "acting",
 }
-# What no setting chooses by name, under the title of the list that it continues.
+# Components that no setting selects by name, added to the list of this title.
 OTHERS = {
     "Policy losses": (
-        Choice("", "entropy_coefficient times the entropy, added to any loss", "EntropyBonus"),
-        Choice("", "the sum of losses", "Sum"),
+        Choice("", "entropy bonus for any loss, weighted by entropy_coefficient", "EntropyBonus"),
+        Choice("", "the sum of several losses", "Sum"),
     ),
 }
 SPACES = {
-    "Discrete": "a categorical",
-    "MultiDiscrete": "a categorical each",
-    "MultiBinary": "a Bernoulli each",
-    "Box of floats": "as --continuous says",
-    "Dict, Tuple": "those of the leaves, independent",
+    "Discrete": "categorical",
+    "MultiDiscrete": "independent categoricals",
+    "MultiBinary": "independent Bernoullis",
+    "Box of floats": "selected by --continuous",
+    "Dict, Tuple": "independent distributions of the leaves",
 }
 NETWORKS = {
-    "mlp_actor": "features of the observation, hidden layers, a head for the distribution",
+    "mlp_actor": "observation features, hidden layers, and a head for the distribution",
     "mlp_critic": "the same with one output, the value",
-    "shared_actor_critic": "both with the same layers up to their heads",
-    "mlp": "a multilayer perceptron, the actor of any distribution",
-    "recurrent_actor": "mlp_actor with a memory before its head",
-    "recurrent_critic": "mlp_critic with a memory before its output",
+    "shared_actor_critic": "an actor and a critic that share all layers but their heads",
+    "mlp": "a plain multilayer perceptron, as an actor for any distribution",
+    "recurrent_actor": "mlp_actor with a recurrent cell before its head",
+    "recurrent_critic": "mlp_critic with a recurrent cell before its output",
 }
 
 Rows = Iterable[Sequence[str]]
 
 
 def main(argv: Sequence[str]) -> int:
-    """Prints what there is; returns the exit code."""
+    """Prints the lists; returns the exit code."""
     return parsing.run(_list, FLAGS, argv, description=__doc__)
 
 
@@ -79,8 +79,8 @@ def _list(words: list[str]) -> int:
         with console.capture() as captured:
             _show(console)
     except metadata.PackageNotFoundError as error:
-        return parsing.fail(f"{error}; run pip install first")
-    # The cells of a table are filled up with spaces.
+        return parsing.fail(f"{error}; install it with pip first")
+    # rich pads the cells of a table with spaces.
     sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
     sys.stdout.flush()
     return 0
@@ -89,9 +89,9 @@ def _list(words: list[str]) -> int:
 def _show(console: rich.console.Console) -> None:
     console.print(f"ppo_tf {__version__}", style="bold")
     sections = {
-        "Environments with tuned settings (--env); others start from the defaults": environments(),
+        "Environments with tuned settings (--env); others use the defaults": environments(),
         **components(),
-        "Action distributions by the space of actions": SPACES.items(),
+        "Action distributions by action space": SPACES.items(),
         "Networks (--hidden_sizes, --activation, --shared_trunk)": NETWORKS.items(),
         "Extras (pip install 'ppo_tf[NAME]')": installed_extras(),
     }
@@ -105,7 +105,7 @@ def _show(console: rich.console.Console) -> None:
 
 
 def environments() -> Rows:
-    """(id or patterns of ids, what is missing, settings) of each preset."""
+    """Yields (ids or patterns, availability, settings) for each preset."""
     tuned = [((name,), preset_of(name)) for name in PRESETS] + list(FAMILIES.items())
     for settings, group in itertools.groupby(tuned, key=lambda item: item[1]):
         ids = [env_id for names, _ in group for env_id in names]
@@ -123,7 +123,7 @@ def _availability(ids: list[str]) -> str:
 
 
 def components() -> dict[str, Rows]:
-    """Rows of (choice, name in Python, what it is) by title; without names two columns."""
+    """Returns rows of (choice, Python name, description) by title; no names, no such column."""
     found: dict[str, Rows] = {}
     for title, setting in TITLES.items():
         choices = [*SETTINGS[setting].choices, *OTHERS.get(title, ())]
@@ -136,7 +136,7 @@ def components() -> dict[str, Rows]:
 
 
 def installed_extras() -> Rows:
-    """(extra, what of it is missing) of each."""
+    """Yields (extra, its missing packages or "installed")."""
     for extra in extras.names():
         lacking = extras.missing(extra)
         yield extra, f"missing: {', '.join(lacking)}" if lacking else "installed"

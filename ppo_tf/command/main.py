@@ -1,4 +1,4 @@
-"""The console script `ppo-tf`: chooses a command and runs it."""
+"""The console script `ppo-tf`: selects a command and runs it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from ppo_tf._version import __version__
 from ppo_tf.command.parsing import fail
 
-# (module, what it does) by name. A module is imported only when its command is chosen.
+# {name: (module, description)}. A module is imported only when its command is run.
 COMMANDS = {
     "train": ("train", "train on an environment, evaluate, export the policy"),
     "evaluate": ("evaluate", "run an exported policy in its environment"),
@@ -21,10 +21,10 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command that the first word names; returns its exit code.
+    """Runs the command named by the first argument; returns its exit code.
 
     Args:
-        argv: words after `ppo-tf` (default: this process's own).
+        argv: arguments after `ppo-tf`; by default those of this process.
     """
     first, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if first in ("-h", "--help"):
@@ -35,8 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if first not in COMMANDS:
         near = difflib.get_close_matches(first, COMMANDS)
-        hint = f"Did you mean {' or '.join(near)}?" if near else f"There are {', '.join(COMMANDS)}."
-        return fail(f"No such command. {hint} Received: {first}")
+        hint = f"Did you mean {' or '.join(near)}?" if near else f"Commands: {', '.join(COMMANDS)}."
+        return fail(f"Unknown command. {hint} Received: {first}")
     module, _ = COMMANDS[first]
     command = importlib.import_module(f"ppo_tf.command.{module}")
     code: int = command.main(rest)
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def help_text() -> str:
-    """The commands, a line each."""
+    """Returns the help text, with a line per command."""
     lines = [f"  {name:10}{what}" for name, (_, what) in COMMANDS.items()]
     return "\n".join(
         [

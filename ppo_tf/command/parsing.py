@@ -1,7 +1,7 @@
-"""What all commands share: from words to flags, help, and errors of one line.
+"""What all commands share: parsing of flags, help, and one-line errors.
 
-A command is a module with flags of its own (`absl.flags.FlagValues`, never the global FLAGS) and
-`main(argv) -> int`, so that several load in one process and each can be called again and again.
+A command is a module with its own flags (`absl.flags.FlagValues`, never the global FLAGS) and
+`main(argv) -> int`, so that several can be loaded in one process and each can be called repeatedly.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from absl import flags
 
@@ -30,19 +31,20 @@ def run(
 ) -> int:
     """Parses the flags, then runs the command.
 
-    `-h` and `--help` print the description and every flag, and run nothing.
+    With `-h` or `--help`, prints the description and every flag instead.
 
     Args:
-        command: takes the words that are not flags, returns the exit code.
-        values: the command's flags, back at their defaults before they are parsed.
-        argv: words after the command's name.
-        description: what help begins with, a module's docstring.
-        words: what help calls the words that are not flags; None: the command takes none.
-        errors: what the command raises for bad input.
+        command: function of the arguments that are not flags; returns the exit code.
+        values: the command's flags; they are reset to their defaults before parsing.
+        argv: arguments after the command's name.
+        description: beginning of the help text, usually a module's docstring.
+        words: description in the help text of the arguments that are not flags; None: the command
+            takes none.
+        errors: exceptions that the command raises for bad input.
 
     Returns:
-        The exit code: the command's own; 0 after help, 1 if the reader of the output has gone, 2
-        after one line `error: ...` about a bad flag or one of `errors`, 130 after Ctrl-C.
+        The exit code: that of the command; 0 after help; 1 if the output is a pipe that was closed;
+        2 after a line `error: ...` about a bad flag or one of `errors`; 130 after Ctrl-C.
     """
     expected: tuple[type[Exception], ...] = (flags.Error, *errors)
     try:
@@ -50,8 +52,8 @@ def run(
             print(help_text(values, description, words), flush=True)
             return 0
         return command(parse(values, argv, words is not None))
-    except BrokenPipeError:  # the reader, such as head, has seen enough
-        # What is left in the buffer would raise the error again when Python ends.
+    except BrokenPipeError:  # the reader, such as head, has closed the pipe
+        # Otherwise flushing the buffer would raise the error again when Python exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except expected as error:
@@ -61,36 +63,37 @@ def run(
 
 
 def fail(error: Exception | str) -> int:
-    """Prints one line `error: ...`; returns 2, the exit code for bad input."""
+    """Prints a line `error: ...`; returns 2, the exit code for bad input."""
     print("error:", " ".join(str(error).split("\n")), file=sys.stderr)
     return 2
 
 
 def parse(values: flags.FlagValues, argv: Sequence[str], takes_words: bool = False) -> list[str]:
-    """Sets the flags; returns the words that are not flags.
+    """Sets the flags; returns the arguments that are not flags.
 
     Raises:
-        absl.flags.Error: an unknown flag, with near names, or a value of the wrong type.
-        ValueError: there are words, but the command takes none.
+        absl.flags.Error: a flag is unknown (the message suggests similar names) or has a value of
+            the wrong type.
+        ValueError: there are arguments that are not flags, but the command takes none.
     """
     for name in values:
         values[name].unparse()
     words = values(["ppo-tf", *argv])[1:]
     if words and not takes_words:
-        raise ValueError(f"Only flags are taken. Received: {' '.join(words)}")
+        raise ValueError(f"Only flags are accepted. Received: {' '.join(words)}")
     return words
 
 
 def asks_for_help(argv: Sequence[str]) -> bool:
-    """Whether `-h` or `--help` is among the words before `--`."""
+    """Whether `-h` or `--help` is among the arguments before `--`."""
     ours = argv[: argv.index("--")] if "--" in argv else argv
     return "-h" in ours or "--help" in ours
 
 
 def help_text(values: flags.FlagValues, description: str | None, words: str | None = None) -> str:
-    """The description, then every flag in the order of definition, with its help and default.
+    """Returns the description, then every flag in order of definition, with its help and default.
 
-    A flag is one line; a terminal gets it wrapped to its width.
+    Each flag is one line, wrapped to the width of the terminal if there is one.
     """
     entries = [_entry(values[name]) for name in values if name == values[name].name]
     entries.append("-h, --help: Prints this text.")
@@ -99,13 +102,13 @@ def help_text(values: flags.FlagValues, description: str | None, words: str | No
         entries = [textwrap.fill(e, width - 2, subsequent_indent="    ") for e in entries]
     lines = [(description or "").strip(), ""]
     if words is not None:
-        lines += [f"Words: {words}", ""]
+        lines += [f"Arguments: {words}", ""]
     lines += ["Flags:", textwrap.indent("\n".join(entries), "  ")]
     return "\n".join(lines)
 
 
-def _entry(flag: flags.Flag) -> str:
-    """`--name: help (default: value)` of a flag; absl has put the choices before the help."""
+def _entry(flag: flags.Flag[Any]) -> str:
+    """Formats a flag as `--name: help (default: value)`; absl puts choices before the help."""
     text = " ".join(flag.help.split())
     text = text.removesuffix("; repeat this option to specify a list of values")
     if "(default:" not in text:

@@ -1,10 +1,10 @@
-"""Draws learning curves: a line per run; of several seeds their mean and its 95% bootstrap band.
+"""Draws learning curves: a line per run, or the mean over seeds with its 95% bootstrap band.
 
     ppo-tf plot runs/NAME
     ppo-tf plot runs --out=curves.svg
 
-A run is a log folder, with config.json and metrics.csv. Runs of the same settings but the seed are
-one curve, the legend says in what settings curves differ, and each environment has a panel.
+A run is a log folder with config.json and metrics.csv. Runs that differ only in their seed form one
+curve, the legend shows the settings in which the curves differ, and each environment has a panel.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ FLAGS = flags.FlagValues()
 OUT = flags.DEFINE_list(
     "out",
     ["curve.png", "curve.svg"],
-    "Files to write, comma-separated, each .png, .svg or .pdf.",
+    "Comma-separated files to write, each .png, .svg or .pdf.",
     flag_values=FLAGS,
 )
 METRIC = flags.DEFINE_string(
-    "metric", "rollout/episode_return", "Column of metrics.csv.", flag_values=FLAGS
+    "metric", "rollout/episode_return", "Column of metrics.csv to draw.", flag_values=FLAGS
 )
 SMOOTH = flags.DEFINE_integer(
     "smooth",
     None,
-    "Moving average over so many environment steps back (default: none).",
+    "Window of a trailing moving average, in environment steps (default: none).",
     flag_values=FLAGS,
 )
 GROUP_BY = flags.DEFINE_list(
     "group_by",
     None,
-    "Settings, comma-separated, that runs of one curve share; seed: each run is a curve "
+    "Comma-separated settings that the runs of a curve share; with seed, each run is a curve "
     "(default: all settings but the seed).",
     flag_values=FLAGS,
 )
@@ -49,7 +49,7 @@ SUFFIXES = (".png", ".svg", ".pdf")
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns its exit code."""
-    words = "folders of runs, folders that hold some, or globs of such"
+    words = "run folders, folders that contain runs, or globs of either"
     return parsing.run(plot, FLAGS, argv, description=__doc__, words=words)
 
 
@@ -79,15 +79,15 @@ def plot(patterns: Sequence[str]) -> int:
 
 
 def shared_settings(runs: Sequence[Run]) -> list[str]:
-    """Names of the settings that the runs of one curve share.
+    """Returns the names of the settings that the runs of a curve share.
 
     Raises:
-        ValueError: --group_by names something else.
+        ValueError: --group_by names an unknown setting.
     """
     known = list(dict.fromkeys(name for run in runs for name in run.settings))
     names: list[str] | None = GROUP_BY.value
     if names is None:
         return [name for name in known if name != "seed"]
     if unknown := [name for name in names if name not in known]:
-        raise ValueError(f"--group_by must be of {', '.join(known)}. Received: {unknown[0]}")
+        raise ValueError(f"--group_by must be among {', '.join(known)}. Received: {unknown[0]}")
     return names

@@ -1,6 +1,6 @@
-"""What is tuned per environment, with its source, and which value a run uses.
+"""The tuned settings of each environment, with their sources, and how a run's are resolved.
 
-Which settings there are, and their defaults: `settings`.
+The settings and their defaults are declared in `settings`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ppo_tf.command.settings import DEFAULTS, check_all
 
-# As Taxi-v4, with an entropy bonus: rewards are rare at the start.
+# Like Taxi-v4, with an entropy bonus: rewards are rare at the start.
 _FROZEN_LAKE: dict[str, Any] = {
     "total_steps": 200_000,
     "num_envs": 8,
@@ -22,7 +22,7 @@ _FROZEN_LAKE: dict[str, Any] = {
     "entropy_coefficient": 0.01,
 }
 
-# zoo, its minibatch of 64 included; it does not normalise, the defaults do.
+# zoo, including its minibatch of 64; zoo does not normalise, the defaults do.
 _LUNAR_LANDER: dict[str, Any] = {
     "total_steps": 1_000_000,
     "num_envs": 16,
@@ -38,10 +38,10 @@ _MUJOCO_IDS = (
     *("Reacher-v5", "InvertedPendulum-v5", "InvertedDoublePendulum-v5"),
 )
 
-# Tianshou's PPO of its MuJoCo benchmark: 2048 steps per collection, a first standard deviation of
-# exp(-0.5) = 0.6, value loss 0.25 times the squared error. Ten epochs of minibatches of 64, 3e-4
-# falling to 0, observations normalised and returns scaled by default. 16 environments are better
-# here than its 64, see BUILD_NOTES.md.
+# Tianshou's PPO from its MuJoCo benchmark: 2048 steps per collection, an initial standard deviation
+# of exp(-0.5) = 0.6, a value loss of 0.25 times the squared error. The defaults give the rest: ten
+# epochs of minibatches of 64, 3e-4 falling to 0, normalised observations and scaled returns. 16
+# environments work better here than its 64; see BUILD_NOTES.md.
 _MUJOCO: dict[str, Any] = {
     "total_steps": 1_000_000,
     "num_envs": 16,
@@ -51,10 +51,10 @@ _MUJOCO: dict[str, Any] = {
     "initial_scale": 0.6,
 }
 
-# Schulman et al. 2017, Table 5: rate 2.5e-4 falling to 0, clip 0.1 (in the paper it falls as the
-# rate does; here it is constant, as in CleanRL), entropy 0.01. Epochs and minibatch
-# as in Baselines' PPO2 and CleanRL, which are also where the value loss's weight comes from: 0.5
-# times half the squared error. Rewards are clipped by the environment.
+# Schulman et al. 2017, Table 5: rate 2.5e-4 falling to 0, clip 0.1 (in the paper it falls with the
+# rate; here it is constant, as in CleanRL), entropy 0.01. Epochs, minibatch and the weight of the
+# value loss (0.5 times half the squared error) are those of Baselines' PPO2 and CleanRL. The
+# environment clips rewards.
 _ATARI: dict[str, Any] = {
     "total_steps": 10_000_000,
     "num_envs": 8,
@@ -74,10 +74,10 @@ _ATARI: dict[str, Any] = {
     "jit_compile": False,  # XLA's convolutions on CPU are slower than oneDNN's
 }
 
-# By id of the environment; what an entry leaves out is its family's below, then the default.
-# zoo: rl-baselines3-zoo's hyperparameters of PPO.
+# {environment id: settings}. What an entry leaves out comes from its family below, then from the
+# defaults. zoo: rl-baselines3-zoo's hyperparameters for PPO.
 PRESETS: dict[str, dict[str, Any]] = {
-    # Start: zoo (gamma 0.9, learning rate 1e-3). Tuned here over 10 seeds: more environments with
+    # Based on zoo (gamma 0.9, learning rate 1e-3). Tuned here over 10 seeds: more environments with
     # shorter rollouts, gamma 0.95, advantages recomputed, rate falling to 0.
     "Pendulum-v1": {
         "total_steps": 100_000,
@@ -88,7 +88,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "minibatch_size": 128,
         "recompute_advantages": True,
     },
-    # Start: zoo (8 environments, learning rate 1e-3 falling to 0, minibatch 256). Tuned here over
+    # Based on zoo (8 environments, learning rate 1e-3 falling to 0, minibatch 256). Tuned here over
     # 10 seeds: longer rollouts, fewer epochs, advantages recomputed.
     "CartPole-v1": {
         "total_steps": 100_000,
@@ -98,7 +98,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "minibatch_size": 256,
         "recompute_advantages": True,
     },
-    # zoo's batch and lambda; it normalises, as the defaults do. Half its steps, a higher rate
+    # zoo's batch and lambda; zoo normalises, as the defaults do. Half its steps, a higher rate
     # and more epochs of recomputed advantages.
     "Acrobot-v1": {
         "total_steps": 500_000,
@@ -109,7 +109,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "minibatch_size": 256,
         "recompute_advantages": True,
     },
-    # zoo; it normalises, as the defaults do.
+    # zoo, which normalises, as the defaults do.
     "MountainCar-v0": {
         "total_steps": 1_000_000,
         "num_envs": 16,
@@ -127,8 +127,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "LunarLander-v3": _LUNAR_LANDER,
     "LunarLanderContinuous-v3": _LUNAR_LANDER,
-    # Observations as they are: of 500 one-hot states each is rare. With the environment's own masks
-    # of actions without effect; without those 500,000 steps did not get above -100.
+    # Observations are not normalised: each of the 500 one-hot states is rare. The environment masks
+    # actions that have no effect; without these masks 500,000 steps did not get above -100.
     "Taxi-v4": {
         "total_steps": 200_000,
         "num_envs": 8,
@@ -138,7 +138,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "recompute_advantages": True,
         "normalize_observations": False,
     },
-    # Few steps, many episodes: returns of one differ by 1, hence so many to evaluate.
+    # Episodes are short and return -1, 0 or 1, so the mean needs many of them.
     "Blackjack-v1": {
         "total_steps": 200_000,
         "num_envs": 8,
@@ -157,7 +157,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "Swimmer-v5": {"gamma": 0.9999},
 }
 
-# By pattern of the id, as in fnmatch; the first that fits.
+# {fnmatch patterns of environment ids: settings}; the first match counts.
 FAMILIES: dict[tuple[str, ...], dict[str, Any]] = {
     _MUJOCO_IDS: _MUJOCO,
     ("ALE/*-v5", "*NoFrameskip-v?"): _ATARI,
@@ -172,10 +172,10 @@ class Setting(NamedTuple):
 
 
 def preset_of(env_id: str) -> dict[str, Any]:
-    """What is tuned for an environment: its own settings, else those of its family.
+    """Returns the tuned settings of an environment: its own, then those of its family.
 
     Args:
-        env_id: of the environment; a "module:" before its name does not count.
+        env_id: Gymnasium id of the environment; a prefix "module:" is ignored.
     """
     name = env_id.rpartition(":")[2]
     fits = (f for ids, f in FAMILIES.items() if any(fnmatchcase(name, i) for i in ids))
@@ -185,16 +185,18 @@ def preset_of(env_id: str) -> dict[str, Any]:
 def resolve(
     env_id: str, given: Mapping[str, Any], config: Mapping[str, Any] | None = None
 ) -> dict[str, Setting]:
-    """Every setting of a run: what the user gave, else another run's, else the environment's
-    preset, else the default.
+    """Resolves every setting of a run.
+
+    A value comes from the user, otherwise from the run to repeat, otherwise from the environment's
+    preset, otherwise from the defaults.
 
     Args:
-        env_id: Gymnasium id of the environment; a "module:" before its name does not count.
-        given: values by name.
+        env_id: Gymnasium id of the environment; a prefix "module:" is ignored.
+        given: the user's values by name.
         config: values by name of a run to repeat.
 
     Raises:
-        ValueError: a name that is no setting, or a value that does not suit it.
+        ValueError: a name is not a setting, or its value is invalid.
     """
     sources: dict[str, Mapping[str, Any]] = {
         "flag": check_all(given),

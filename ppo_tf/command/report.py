@@ -1,4 +1,4 @@
-"""What a training would take, before it starts: the models and the memory, from shapes alone."""
+"""The report of a dry run: the models and the expected memory, from shapes alone."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ from ppo_tf.networks import recurrent
 from ppo_tf.networks.models import observation_space
 from ppo_tf.policies.agreement import example_observations, observed_paths
 from ppo_tf.training.checkpoints import learner_variables
-from ppo_tf.types import Nest, Trajectory
+from ppo_tf.types import Trajectory
 
-# What a process takes before it holds any data: Python, TensorFlow, Keras and TFP, with an update
-# and the acting compiled. Measured on Linux x86-64 with TensorFlow 2.21, CartPole-v1: 0.72 GB after
-# the imports, the rest is the compiler's.
+# Bytes that a process takes before it holds any data: Python, TensorFlow, Keras and TFP, with the
+# update and acting compiled. Measured on Linux x86-64 with TensorFlow 2.21, CartPole-v1: 0.72 GB
+# after the imports, the rest for the compiler.
 RUNTIME = {True: 1_200_000_000, False: 850_000_000}  # by whether XLA compiles the update
 
 _VIEWS = {"Identity", "Reshape", "ExpandDims", "Squeeze", "StopGradient"}  # of their first input
-_OUTSIDE = {"Placeholder", "ReadVariableOp"}  # in memory anyway
+_OUTSIDE = {"Placeholder", "ReadVariableOp"}  # counted elsewhere
 
 
 def dry_run_report(learner: Learner, envs: gymnasium.vector.VectorEnv, horizon: int) -> str:
-    """The models' layers and the memory that a training is expected to take, in words.
+    """Describes the models' layers and the memory that training is expected to take.
 
-    Nothing is collected and nothing compiled; graphs are traced for their shapes. What the
-    environments themselves take is not in it.
+    Nothing is collected or compiled; graphs are traced for their shapes. The memory of the
+    environments themselves is not included.
 
     Args:
-        learner: that has not begun to train.
-        envs: environments it is to train in.
+        learner: learner that has not started training.
+        envs: vector environment to train in.
         horizon: steps per environment and iteration.
 
     Returns:
         Lines of at most 100 columns.
 
     Raises:
-        ValueError: minibatches that do not divide horizon * num_envs.
+        ValueError: the minibatch size does not divide horizon * num_envs.
     """
-    # Keras draws the table by rich, which cuts off what is wider than its console.
+    # Keras draws the table with rich, which truncates lines wider than its console.
     width = min(rich.console.Console().width, 100)
     lines: list[str] = []
     for name, model in (("actor", learner.policy.actor), ("critic", learner.critic)):
@@ -58,13 +58,13 @@ def dry_run_report(learner: Learner, envs: gymnasium.vector.VectorEnv, horizon: 
     parts = expected_memory(learner, envs, horizon)
     count = sum(math.prod(v.shape) for v in _parameters(learner))
     lines += [
-        f"{count:,} parameters of actor and critic together",
+        f"{count:,} parameters in actor and critic",
         "",
-        f"expected memory with trajectories of [{horizon}, {envs.num_envs}], "
-        "without what the environments themselves take:",
+        f"expected memory for trajectories of [{horizon}, {envs.num_envs}], "
+        "without the environments themselves:",
         *(f"  {name:50}{size / 1e6:10,.1f} MB" for name, size in parts.items()),
         f"  {'total':50}{sum(parts.values()) / 1e6:10,.1f} MB",
-        f"a checkpoint on the disk: {checkpoint_bytes(learner) / 1e6:,.1f} MB",
+        f"a checkpoint on disk: {checkpoint_bytes(learner) / 1e6:,.1f} MB",
     ]
     return "\n".join(lines)
 
@@ -72,13 +72,13 @@ def dry_run_report(learner: Learner, envs: gymnasium.vector.VectorEnv, horizon: 
 def expected_memory(
     learner: Learner, envs: gymnasium.vector.VectorEnv, horizon: int
 ) -> dict[str, int]:
-    """The memory that a training takes when it takes the most, bytes by part.
+    """Estimates the peak memory of training, in bytes by part.
 
     See `dry_run_report` for the arguments and errors.
     """
     num_envs = envs.num_envs
     learner.check_batch(horizon, num_envs)
-    learner.begin_episodes(num_envs)  # makes the variables that there is one of per environment
+    learner.begin_episodes(num_envs)  # creates the per-environment variables
     specs = trajectory_specs(learner, envs, horizon)
     states = [
         _specs(recurrent.initial_state(model, num_envs))
@@ -90,25 +90,25 @@ def expected_memory(
     numbers = tf.TensorSpec(specs.rewards.shape, tf.float32)
     results = (acted[0], *[numbers] * 4)  # old parameters, values, advantages, targets, next values
     _, step = _trace(_gradients(learner), _minibatch_specs(learner, specs, results))
-    # What depends on nothing of the other runs beside it. XLA orders what it can.
+    # Independent computations run at the same time; XLA puts those that it can in sequence.
     forward = acting + values if learner.jit_compile else acting + 2 * values
     parameters, optimizer = nbytes(_parameters(learner)), nbytes(learner.optimizer.variables)
     return {
         "Python, TensorFlow and its compiler": RUNTIME[learner.jit_compile],
         "parameters": parameters,
         "optimiser": optimizer,
-        "what an update needs to undo itself": nbytes(learner.variables),
+        "snapshot to undo an update": nbytes(learner.variables),
         "trajectory, observations and next observations": nbytes(specs),
         "its copy in TensorFlow": nbytes(specs),
         "old distributions, values, advantages, targets": nbytes(results),
-        "activations, and gradients of a minibatch": max(forward, step),
+        "activations and gradients of a minibatch": max(forward, step),
     }
 
 
 def trajectory_specs(
     learner: Learner, envs: gymnasium.vector.VectorEnv, horizon: int
 ) -> Trajectory:
-    """A tf.TensorSpec for each part of a rollout, as `VectorCollector` makes it."""
+    """Returns a tf.TensorSpec for each field of the rollouts that `VectorCollector` makes."""
     shape = (horizon, envs.num_envs)
 
     def observed(space: Any) -> tf.TensorSpec:
@@ -129,9 +129,9 @@ def trajectory_specs(
     return Trajectory(observations, actions, rewards, observations, flags, flags, flags, flags)
 
 
-def _minibatch_specs(learner: Learner, specs: Trajectory, results: Nest) -> Batch:
+def _minibatch_specs(learner: Learner, specs: Trajectory, results: tuple[Any, ...]) -> Batch:
     length = learner.sequence_length
-    samples = math.prod(specs.rewards.shape)  # of a rule without minibatches, all at once
+    samples = math.prod(specs.rewards.shape)  # for a rule without minibatches, all at once
     count = getattr(learner.update_rule, "minibatch_size", samples) // length
     steps: Any = tf.nest.map_structure(
         lambda spec: tf.TensorSpec((length, count, *spec.shape[2:]), spec.dtype),
@@ -143,7 +143,7 @@ def _minibatch_specs(learner: Learner, specs: Trajectory, results: Nest) -> Batc
 
 
 def _gradients(learner: Learner) -> Callable[[Batch], Any]:
-    def gradients(batch):
+    def gradients(batch: Batch) -> Any:
         with tf.GradientTape() as tape:
             total, _ = total_loss(learner.objective, batch)
         return tape.gradient(total, tape.watched_variables())
@@ -152,23 +152,25 @@ def _gradients(learner: Learner) -> Callable[[Batch], Any]:
 
 
 def checkpoint_bytes(learner: Learner) -> int:
-    """Size of the arrays of a checkpoint; the file has some kB more."""
+    """Returns the size of a checkpoint's arrays; the file is a few kB larger."""
     return sum(array.nbytes for array in learner_variables(learner).values())
 
 
-def nbytes(nest: Nest) -> int:
-    """Bytes of all tensors, variables or specs in a nest."""
+def nbytes(nest: Any) -> int:
+    """Returns the size in bytes of all tensors, variables or specs in a nest."""
     return sum(
         math.prod(leaf.shape) * tf.as_dtype(leaf.dtype).size for leaf in tf.nest.flatten(nest)
     )
 
 
 def peak_bytes(graph: tf.Graph) -> int:
-    """What a graph's tensors take when they take the most, with its operations run one by one in
-    the order they were made, and each result kept until its last use. Variables and inputs do not
-    count, nor what goes on inside of loops."""
+    """Returns the peak memory of a graph's tensors, in bytes.
+
+    Operations are assumed to run one by one in the order of their creation, and each result to be
+    kept until its last use. Variables, inputs and the inside of loops are not counted.
+    """
     operations = graph.get_operations()
-    memory: dict[str, str] = {}  # of a tensor: the tensor that it is a view of, or itself
+    memory: dict[str, str] = {}  # {tensor: the tensor that it is a view of, or itself}
     last_use: dict[str, int] = {}
     for index, operation in enumerate(operations):
         for output in operation.outputs:
@@ -201,17 +203,17 @@ def _size(tensor: tf.Tensor) -> int:
     return nbytes(tensor)
 
 
-def _trace(function: Callable, *arguments: Nest) -> tuple[Nest, int]:
-    """The specs of a function's results for arguments of these specs, and its `peak_bytes`."""
+def _trace(function: Callable[..., Any], *arguments: Any) -> tuple[Any, int]:
+    """Traces a function; returns the specs of its results and its `peak_bytes`."""
     concrete = tf.function(function, autograph=False).get_concrete_function(*arguments)
     return concrete.structured_outputs, peak_bytes(concrete.graph)
 
 
-def _specs(tensors: Nest) -> Nest:
+def _specs(tensors: Any) -> Any:
     return tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), tensors)
 
 
 def _parameters(learner: Learner) -> list[Any]:
-    """Of actor and critic, what they share once; statistics of normalisers included."""
+    """Variables of actor and critic, shared ones once; includes normalisation statistics."""
     found = [*learner.policy.variables, *getattr(learner.critic, "variables", ())]
     return list({id(variable): variable for variable in found}.values())

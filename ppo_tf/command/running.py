@@ -1,4 +1,4 @@
-"""A run of the training command: what is made before it, training, evaluation, export."""
+"""A run of the training command: preparation, training, evaluation and export."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from ppo_tf.types import NonFiniteError
 
 
 class Run:
-    """What is made before training starts; nothing is written until all of it stands.
+    """Everything a run needs, created before training starts and before anything is written.
 
     Args:
         plan: what to run, and where.
 
     Raises:
-        ValueError: settings that do not go together.
+        ValueError: settings are incompatible.
         ImportError: a package that the environment or a setting needs is not installed.
     """
 
@@ -45,7 +45,7 @@ class Run:
         self.logdir, self.export_dir = plan.logdir, plan.export_dir
         self.policy_path, self.resumed = plan.policy_path, plan.resumed
         s = self.values = {name: setting.value for name, setting in self.settings.items()}
-        backend, reason = s["backend"], "as asked"
+        backend, reason = s["backend"], "as requested"
         if backend == "auto":
             backend, reason = choose_backend(self.env_id, s["num_envs"])
         self.envs = make_envs(
@@ -63,7 +63,7 @@ class Run:
         }
         if self.resumed and self.resumed["engines"] != self.engines:
             raise ValueError(
-                f"{self.logdir} went on with {self.resumed['engines']}. Received: {self.engines}"
+                f"{self.logdir} was run with {self.resumed['engines']}. Received: {self.engines}"
             )
         self.checkpoints = Checkpoints(
             self.logdir / "checkpoints",
@@ -76,12 +76,12 @@ class Run:
             self.lock = runs.lock_folder(self.logdir, "resume")
 
     def open_folder(self) -> None:
-        """Makes the log folder with config.json in it."""
+        """Creates the log folder and its config.json."""
         if not self.resumed:
             self.logdir.mkdir(parents=True, exist_ok=True)
             self.lock = runs.lock_folder(self.logdir)
         (self.logdir / runs.RESULT).unlink(missing_ok=True)
-        if not any(self.checkpoints.folder.glob("*.checkpoint")):  # killed before the first one
+        if not any(self.checkpoints.folder.glob("*.checkpoint")):  # stopped before the first one
             for events in self.logdir.glob("events.out.tfevents.*"):
                 events.unlink()
         self.write(
@@ -90,12 +90,12 @@ class Run:
         )
 
     def write(self, name: str, value: Any) -> None:
-        """Writes a JSON file into the log folder."""
+        """Writes a JSON file to the log folder."""
         runs.write_json(self.logdir / name, value)
 
 
 def make_callbacks(run: Run) -> list[keras.callbacks.Callback]:
-    """What watches the training, in the order in which it sees the logs."""
+    """Returns the callbacks of the training, in the order in which they get the logs."""
     s, logdir = run.values, run.logdir
     found = [keras.callbacks.LambdaCallback(on_train_begin=lambda logs: run.open_folder())]
     if s["eval_every"]:
@@ -103,7 +103,7 @@ def make_callbacks(run: Run) -> list[keras.callbacks.Callback]:
             PeriodicEvaluation(
                 run.env_id,
                 s["eval_every"],
-                seed=s["seed"] + 1,  # not the episodes by which the run is judged at its end
+                seed=s["seed"] + 1,  # not the episodes of the final evaluation
                 best_path=logdir / "best_policy",
                 critic=run.critic,
             )
@@ -125,17 +125,17 @@ def make_callbacks(run: Run) -> list[keras.callbacks.Callback]:
 
 
 def warn(text: str) -> None:
-    """Prints one line of warning."""
+    """Prints a line `warning: ...`."""
     print(f"warning: {text}", file=sys.stderr)
 
 
 def say_with_flags(line: str) -> None:
-    """Prints a line of advice, the settings that it names as flags."""
+    """Prints a line of advice, with the settings in backticks as flags."""
     print(re.sub(r"`([^`]+)`", r"--\1", line), file=sys.stderr)
 
 
 def show(run: Run) -> None:
-    """Prints the resolved settings, grouped by where they came from, and the engines chosen."""
+    """Prints the resolved settings, grouped by source, and the selected engines."""
     print(f"{run.env_id}, ppo_tf {__version__}")
     for source in ("flag", "config", "preset", "default"):
         items = [f"{name}={s.value}" for name, s in run.settings.items() if s.source == source]
@@ -146,13 +146,13 @@ def show(run: Run) -> None:
     for name, engine in run.engines.items():
         print(f"{name}: {engine}")
     if run.resumed:
-        print(f"going on with {run.logdir}")
+        print(f"resuming {run.logdir}")
         if changes := runs.changed_versions(run.resumed):
             warn(f"results may differ in the last digits: {', '.join(changes)}")
 
 
 def dry_run(plan: runs.Plan) -> int:
-    """Shows what would run, and its memory; returns the exit code."""
+    """Prints the settings, the models and the expected memory; returns the exit code."""
     run = Run(plan)
     show(run)
     print(dry_run_report(run.learner, run.envs, run.values["horizon"]))
@@ -164,7 +164,7 @@ def perform(plan: runs.Plan) -> int:
     """Trains, exports and evaluates; returns the exit code.
 
     Raises:
-        ValueError, ImportError, OSError, NonFiniteError: the run can't begin.
+        ValueError, ImportError, OSError, NonFiniteError: the run can't start.
     """
     run = Run(plan)
     try:
@@ -177,7 +177,7 @@ def perform(plan: runs.Plan) -> int:
 
 
 def train(run: Run) -> int:
-    """Trains; returns the exit code: 0, 1 after a number that is not finite, 130 after Ctrl-C."""
+    """Trains; returns the exit code: 0, 1 after a NaN or infinity, 130 after Ctrl-C."""
     show(run)
     try:
         fit(
@@ -188,7 +188,7 @@ def train(run: Run) -> int:
             checkpoints=run.checkpoints,
         )
     except KeyboardInterrupt:
-        print(f"interrupted; to go on: --resume={run.logdir}", file=sys.stderr)
+        print(f"interrupted; to resume: ppo-tf train --resume={run.logdir}", file=sys.stderr)
         return 130
     except NonFiniteError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -199,7 +199,7 @@ def train(run: Run) -> int:
 
 
 def finish(run: Run, evaluated: bool) -> None:
-    """Exports the policy and, where asked to, evaluates it."""
+    """Exports the policy and, if training was completed, evaluates it."""
     export_policy(
         run.policy,
         run.policy_path,

@@ -1,6 +1,6 @@
-"""The folder of a training run: its config.json, who may write in it, which run to go on with.
+"""The folder of a training run: its config.json, its lock, and which run to resume.
 
-Nothing here waits for TensorFlow.
+Nothing here imports TensorFlow.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ppo_tf.support.files import naming, write_atomically
 from ppo_tf.support.folders import check_new_folder
 
 CONFIG = "config.json"
-RESULT = "evaluation.json"  # a run that has it is finished
+RESULT = "evaluation.json"  # exists once a run is finished
 LOCK = ".lock"
 
 _PACKAGES = ("ppo_tf", "tensorflow", "keras", "tensorflow-probability", "gymnasium", "numpy")
@@ -31,11 +31,11 @@ class Plan(NamedTuple):
     """What to run, and where.
 
     Attributes:
-        env_id: of the environment.
+        env_id: Gymnasium id of the environment.
         settings: every setting by name.
         logdir: folder of the run's files.
-        export_dir: folder of the exported policy as it was asked for, or None.
-        resumed: config of the run that goes on, as `read_config` gives it; None: a new run.
+        export_dir: folder requested for the exported policy, or None.
+        resumed: config of the run to resume, from `read_config`; None: a new run.
     """
 
     env_id: str
@@ -51,7 +51,7 @@ class Plan(NamedTuple):
 
     @property
     def finished(self) -> bool:
-        """Whether the run has its result, and no other number of steps is asked for."""
+        """Whether the run has its result, and no other number of steps is requested."""
         if self.resumed is None or not (self.logdir / RESULT).exists():
             return False
         return self.settings["total_steps"].value == self.resumed["settings"]["total_steps"].value
@@ -66,30 +66,30 @@ def plan(
     resume: str | None = None,
     config: str | None = None,
 ) -> Plan:
-    """Which run is asked for: a new one, or one to go on with. Nothing is written.
+    """Plans a new run, or one to resume. Nothing is written.
 
     Args:
-        env_id: of the environment; None: that of the config, or of the run that goes on.
-        given: settings asked for, by name.
+        env_id: Gymnasium id of the environment; None: that of the config or of the run to resume.
+        given: the user's settings by name.
         logdir: folder of the run's files, by default runs/ENV-seedSEED-TIME.
         export_dir: folder of the exported policy, by default policy in logdir.
-        resume: folder of a run to go on with. "auto": logdir if a run is there, or, without
-            logdir, the newest unfinished run of the environment and seed in runs, if there is one.
-        config: a run's config.json, whose settings count unless others are given.
+        resume: folder of a run to resume. "auto": logdir if it holds a run, or, without logdir, the
+            newest unfinished run of the environment and seed in runs, if there is one.
+        config: path of a run's config.json; `given` overrides its settings.
 
     Raises:
-        ValueError: arguments that do not go together, no environment, a setting that does not
-            exist or has a wrong value, a folder that is no run's, or a run that can't go on as it
-            is asked to.
-        FileExistsError, NotADirectoryError, PermissionError: logdir or export_dir, see
-            `check_new_folder`.
+        ValueError: arguments are incompatible, there is no environment, a setting does not exist or
+            has an invalid value, the folder to resume is not that of a run, or the run can't be
+            resumed with these settings.
+        FileExistsError, NotADirectoryError, PermissionError: see `check_new_folder`; raised for
+            logdir and export_dir.
     """
     given = check_all(given)
     if resume and config:
-        raise ValueError(f"resume has a config of its own. Received: config={config}")
+        raise ValueError(f"config cannot be combined with resume. Received: config={config}")
     if resume and resume != "auto":
         if logdir:
-            raise ValueError(f"resume is the folder of the run. Received: logdir={logdir}")
+            raise ValueError(f"logdir cannot be combined with resume. Received: logdir={logdir}")
         return _resumed(Path(resume), env_id, given, export_dir)
     before = read_config(config) if config else {"env": None, "settings": {}}
     env_id = env_id or before["env"]
@@ -110,8 +110,10 @@ def plan(
     return new
 
 
-def _resumed(folder: Path, env_id: str | None, given: dict[str, Any], export_dir) -> Plan:
-    """The run in a folder, to go on."""
+def _resumed(
+    folder: Path, env_id: str | None, given: dict[str, Any], export_dir: str | None
+) -> Plan:
+    """Plans to resume the run in a folder."""
     config = read_config(folder, "resume")
     check_same_run(folder, config, env_id or config["env"], given)
     changed = {n: Setting(given[n], "flag") for n in MAY_CHANGE if n in given}
@@ -120,20 +122,20 @@ def _resumed(folder: Path, env_id: str | None, given: dict[str, Any], export_dir
 
 
 def versions() -> dict[str, str]:
-    """Versions of what a run's numbers depend on."""
+    """Returns the versions of Python and of the packages that a run's numbers depend on."""
     return {"python": platform.python_version()} | {p: metadata.version(p) for p in _PACKAGES}
 
 
 def make_config(
     env_id: str, settings: dict[str, Setting], engines: dict[str, str], **more: Any
 ) -> dict[str, Any]:
-    """What config.json says of a run.
+    """Returns the contents of a run's config.json.
 
     Args:
-        env_id: of the environment.
-        settings: as `presets.resolve` gives them.
-        engines: what was chosen to run it, in words by name.
-        more: JSON values.
+        env_id: Gymnasium id of the environment.
+        settings: every setting by name, from `presets.resolve`.
+        engines: descriptions of the selected back end and acting engine, by name.
+        more: further JSON values.
     """
     return {
         "env": env_id,
@@ -146,25 +148,25 @@ def make_config(
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file that is there as a whole or not at all.
+    """Writes a JSON file atomically.
 
     Raises:
-        OSError: it can't be written; names the file.
+        OSError: the file can't be written; the message names it.
     """
     with naming(path):
         write_atomically(path, f"{json.dumps(value, indent=2)}\n".encode())
 
 
-def read_config(path: str | os.PathLike, argument: str = "config") -> dict[str, Any]:
-    """A run's config.json; "settings" holds a `Setting` by name, lists as tuples.
+def read_config(path: str | os.PathLike[str], argument: str = "config") -> dict[str, Any]:
+    """Reads a run's config.json; "settings" holds a `Setting` by name, with lists as tuples.
 
     Args:
         path: path of the file, or of the run's folder.
-        argument: what errors call it.
+        argument: name of the argument in errors.
 
     Raises:
-        ValueError: it is not there, it is not such a file, or a setting in it is unknown or has a
-            value that does not suit it.
+        ValueError: the file does not exist or is not a run's config, or a setting in it is unknown
+            or has an invalid value.
     """
     path = Path(path)
     file = path / CONFIG if path.is_dir() else path
@@ -175,7 +177,7 @@ def read_config(path: str | os.PathLike, argument: str = "config") -> dict[str, 
     except OSError as error:
         raise ValueError(f"{file}: {error.strerror}. Received: {argument}={path}") from error
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ValueError(f"{file} is no run's config. Received: {argument}={path}") from error
+        raise ValueError(f"{file} is not a run's config. Received: {argument}={path}") from error
     try:
         settings = {n: Setting(check(n, value), source) for n, (value, source) in written.items()}
     except ValueError as error:
@@ -186,13 +188,17 @@ def read_config(path: str | os.PathLike, argument: str = "config") -> dict[str, 
 def check_same_run(
     folder: Path, config: dict[str, Any], env_id: str, given: dict[str, Any]
 ) -> None:
-    """Raises ValueError, naming what differs, unless a run may go on as it is asked to.
+    """Checks that a run can be resumed with these settings.
 
     Args:
-        folder: of the run.
-        config: of the run, from `read_config`.
-        env_id: asked for.
-        given: settings asked for, by name.
+        folder: folder of the run.
+        config: config of the run, from `read_config`.
+        env_id: requested environment.
+        given: requested settings by name.
+
+    Raises:
+        ValueError: the environment, the version of ppo_tf or a setting that may not change differs;
+            the message names it.
     """
     if env_id != config["env"]:
         raise ValueError(f"{folder} is a run of env={config['env']}. Received: env={env_id}")
@@ -201,7 +207,7 @@ def check_same_run(
         raise ValueError(f"{folder} is a run of ppo_tf {written}. Received: ppo_tf {here}")
     before = config["settings"]
     if lacking := [name for name in DEFAULTS if name not in before]:
-        raise ValueError(f"{folder / CONFIG} lacks settings. Received: no {', '.join(lacking)}")
+        raise ValueError(f"{folder / CONFIG} must be complete. Received: no {', '.join(lacking)}")
     others = [
         f"{name}={value} (was {before[name].value})"
         for name, value in given.items()
@@ -209,13 +215,13 @@ def check_same_run(
     ]
     if others:
         raise ValueError(
-            f"{folder} goes on with its own settings; only {', '.join(MAY_CHANGE)} may change. "
+            f"{folder} resumes with its own settings; only {', '.join(MAY_CHANGE)} may change. "
             f"Received: {', '.join(others)}"
         )
 
 
 def changed_versions(config: dict[str, Any]) -> list[str]:
-    """What is installed in another version than when the run began, in words."""
+    """Describes the packages whose version differs from that at the start of the run."""
     return [
         f"{name} {config['versions'].get(name)} -> {version}"
         for name, version in versions().items()
@@ -224,20 +230,20 @@ def changed_versions(config: dict[str, Any]) -> list[str]:
 
 
 def is_new(folder: Path) -> bool:
-    """Whether nothing is there yet, or no more than a lock."""
+    """Whether the folder does not exist, or is empty but for a lock."""
     return not folder.exists() or (
         folder.is_dir() and all(path.name == LOCK for path in folder.iterdir())
     )
 
 
 def newest_unfinished(root: Path, env_id: str, seed: int) -> Path | None:
-    """The folder in `root` of the newest run of an environment and seed that has no result."""
+    """Returns the newest unfinished run of an environment and seed in `root`, or None."""
     for path in sorted(root.glob(f"*/{CONFIG}"), key=lambda p: p.stat().st_mtime, reverse=True):
         if (path.parent / RESULT).exists():
             continue
         try:
             config = read_config(path)
-        except ValueError:  # another program's
+        except ValueError:  # not a run of this program
             continue
         if (config["env"], config["seed"]) == (env_id, seed):
             return path.parent
@@ -245,19 +251,19 @@ def newest_unfinished(root: Path, env_id: str, seed: int) -> Path | None:
 
 
 def lock_folder(folder: Path, argument: str = "logdir") -> filelock.BaseFileLock:
-    """Makes this process the only one that writes in the folder, until it ends, however it ends.
+    """Locks a folder so that only this process writes to it, until the process ends in any way.
 
-    The operating system keeps the lock and drops it with the process: the file .lock that stays
+    The operating system holds the lock and releases it with the process. The file .lock that stays
     behind means nothing.
 
     Raises:
-        ValueError: another process has it.
+        ValueError: another process holds the lock.
     """
     lock = filelock.FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=1.0)  # children of a killed run may take a moment to end
     except filelock.Timeout:
         raise ValueError(
-            f"Another run is writing in the folder. Received: {argument}={folder}"
+            f"Another run is writing to the folder. Received: {argument}={folder}"
         ) from None
     return lock

@@ -1,7 +1,7 @@
 """The settings of a training run, each declared once.
 
-Flags, `--help`, the check of presets and of config.json, the list of what there is and
-docs/settings.md are derived from these declarations. What is tuned per environment: `presets`.
+Flags, `--help`, `ppo-tf list`, docs/settings.md and the validation of presets and config.json are
+derived from these declarations. The tuned values per environment are in `presets`.
 """
 
 from __future__ import annotations
@@ -12,33 +12,33 @@ from typing import Any
 
 from ppo_tf.command.declarations import Choice, Declaration
 
-# Where no source is given, a default is from Schulman et al. 2017 (arXiv 1707.06347), Table 3, or
+# Unless noted otherwise, defaults are from Schulman et al. 2017 (arXiv 1707.06347), Table 3, or
 # from "The 37 implementation details of PPO" (ICLR blog 2022).
 GROUPS: dict[str, tuple[Declaration, ...]] = {
     "Collecting": (
-        Declaration("num_envs", int, 8, "Environments side by side, count.", least=1),
+        Declaration("num_envs", int, 8, "Number of parallel environments.", least=1),
         Declaration(
             "backend",
             str,
             "auto",
             "How environments are stepped.",
             choices=(
-                Choice("auto", "the fastest that is installed and pays for so many environments"),
-                Choice("sync", "one environment after the other"),
-                Choice("async", "each environment in a process of its own"),
+                Choice("auto", "the fastest one that is installed and worthwhile for num_envs"),
+                Choice("sync", "one environment after another"),
+                Choice("async", "each environment in its own process"),
                 Choice("vector", "the environment's own vector class, which steps all at once"),
-                Choice("envpool", "EnvPool's C++ version of the environment, stepped by threads"),
+                Choice("envpool", "EnvPool's C++ version of the environment, multithreaded"),
             ),
         ),
         Declaration(
             "acting",
             str,
             "auto",
-            "What computes the actions.",
+            "Engine that computes the actions.",
             choices=(
-                Choice("auto", "litert where it can serve the policy, but not for convolutions"),
+                Choice("auto", "litert if it supports the policy, but not for convolutions"),
                 Choice("litert", "the policy converted to LiteRT, on one thread"),
-                Choice("tensorflow", "one compiled TensorFlow function, which serves any policy"),
+                Choice("tensorflow", "a compiled TensorFlow function, which supports any policy"),
             ),
         ),
         Declaration(
@@ -53,7 +53,7 @@ GROUPS: dict[str, tuple[Declaration, ...]] = {
             "checkpoint_every",
             int,
             100_000,
-            "Environment steps between checkpoints; 0: at the end only.",
+            "Environment steps between checkpoints; 0: only at the end.",
             least=0,
         ),
         Declaration(
@@ -68,17 +68,17 @@ GROUPS: dict[str, tuple[Declaration, ...]] = {
             "Advantage estimator.",
             choices=(
                 Choice("gae", "generalised advantage estimation (Schulman et al. 2016)", "GAE"),
-                Choice("n_step", "a sum of n_step rewards, then the critic's value", "NStep"),
-                Choice("reward_to_go", "the sum of all rewards to come", "RewardToGo"),
+                Choice("n_step", "n_step rewards, then the critic's value", "NStep"),
+                Choice("reward_to_go", "the sum of all future rewards", "RewardToGo"),
             ),
         ),
-        Declaration("n_step", int, 5, "Rewards that estimator=n_step sums, steps.", least=1),
-        Declaration("gamma", float, 0.99, "Discount per step, 0 to 1.", least=0, most=1),
+        Declaration("n_step", int, 5, "Number of rewards that estimator=n_step sums.", least=1),
+        Declaration("gamma", float, 0.99, "Discount factor per step, 0 to 1.", least=0, most=1),
         Declaration(
             "gae_lambda",
             float,
             0.95,
-            "Weight of longer sums in estimator=gae, 0 to 1.",
+            "Lambda of estimator=gae, the weight of longer returns, 0 to 1.",
             least=0,
             most=1,
         ),
@@ -102,21 +102,21 @@ GROUPS: dict[str, tuple[Declaration, ...]] = {
             "clip_epsilon",
             float,
             0.2,
-            "How far loss=clip lets the probability ratio leave 1.",
+            "How far loss=clip lets the probability ratio move from 1.",
             above=0,
         ),
         Declaration(
             "kl_coefficient",
             float,
             1.0,
-            "Weight of the divergence in loss=kl_penalty, per nat.",
+            "Weight of the KL divergence in loss=kl_penalty, per nat.",
             least=0,
         ),
         Declaration(
             "kl_target",
             float,
             None,
-            "Divergence per update that adapts kl_coefficient, nats.",
+            "Target KL divergence per update for adapting kl_coefficient, nats.",
             above=0,
             optional=True,
         ),
@@ -127,7 +127,7 @@ GROUPS: dict[str, tuple[Declaration, ...]] = {
             "value_loss",
             str,
             "squared",
-            "Critic's loss.",
+            "Loss of the critic.",
             choices=(
                 Choice("squared", "the squared error", "SquaredError"),
                 Choice("clipped", "the squared error with Baselines' value clip", "ClippedError"),
@@ -139,67 +139,73 @@ GROUPS: dict[str, tuple[Declaration, ...]] = {
         Declaration("value_coefficient", float, 0.5, "Weight of the critic's loss.", least=0),
     ),
     "Updates": (
-        Declaration("learning_rate", float, 3e-4, "Adam's step size, at the start.", above=0),
+        Declaration("learning_rate", float, 3e-4, "Initial learning rate of Adam.", above=0),
         Declaration(
             "learning_rate_schedule",
             str,
             "linear",
-            "What becomes of the step size over the run.",
+            "How the learning rate changes over the run.",
             choices=(
-                Choice("constant", "it stays as it is"),
-                Choice("linear", "it falls to 0 in a straight line", "linear_schedule"),
+                Choice("constant", "stays the same"),
+                Choice("linear", "falls linearly to 0", "linear_schedule"),
             ),
         ),
         Declaration(
-            "max_gradient_norm", float, 0.5, "Bound of the gradients' joint norm.", above=0
+            "max_gradient_norm", float, 0.5, "Global norm to which gradients are clipped.", above=0
         ),
-        Declaration("epochs", int, 10, "Passes over the data per update, count.", least=1),
+        Declaration("epochs", int, 10, "Number of passes over the data per update.", least=1),
         Declaration(
             "minibatch_size",
             int,
             64,
-            "Samples per gradient step; divides horizon * num_envs.",
+            "Samples per gradient step; must divide horizon * num_envs.",
             least=1,
         ),
         Declaration(
             "early_stopping_kl",
             float,
             None,
-            "Divergence that ends an update's epochs early, nats.",
+            "KL divergence above which an update stops early, nats.",
             above=0,
             optional=True,
         ),
         Declaration(
-            "recompute_advantages", bool, False, "Whether every epoch estimates advantages anew."
+            "recompute_advantages",
+            bool,
+            False,
+            "Whether to recompute advantages before each epoch.",
         ),
         Declaration(
             "standardize_advantages",
             bool,
             True,
-            "Whether a minibatch's advantages get mean 0, std 1.",
+            "Whether to scale advantages to mean 0, std 1 per minibatch.",
         ),
         Declaration(
             "reward_scaling",
             bool,
             True,
-            "Whether rewards are divided by the running std of returns.",
+            "Whether to divide rewards by the running std of returns.",
         ),
     ),
     "Networks": (
         Declaration(
-            "normalize_observations", bool, True, "Whether models normalise by running statistics."
+            "normalize_observations",
+            bool,
+            True,
+            "Whether models normalise observations by running statistics.",
         ),
         Declaration(
             "hidden_sizes", int, (64, 64), "Units of the hidden layers, comma-separated.", least=1
         ),
-        Declaration("activation", str, "tanh", "Activation of the hidden layers, a Keras name."),
+        Declaration("activation", str, "tanh", "Keras name of the hidden layers' activation."),
         Declaration(
             "image_network",
             str,
             "auto",
-            "What images go through first.",
+            "Network that encodes images.",
             choices=(
-                Choice("auto", "nature; small for images with less than 36 pixels a side"),
+                Choice("auto", "nature, or small if a side has fewer than 36 pixels"),
                 Choice(
                     "nature",
                     "three convolutions and a dense layer (Mnih et al. 2015)",
@@ -210,7 +216,7 @@ GROUPS: dict[str, tuple[Declaration, ...]] = {
                     "fifteen convolutions with residual connections (Espeholt et al. 2018)",
                     "impala_resnet",
                 ),
-                Choice("small", "nature's for few pixels, such as grid worlds", "small_cnn"),
+                Choice("small", "a smaller nature, for images such as grid worlds", "small_cnn"),
             ),
         ),
         Declaration(
@@ -220,22 +226,26 @@ GROUPS: dict[str, tuple[Declaration, ...]] = {
             "cell",
             str,
             "none",
-            "Memory behind the hidden layers.",
+            "Recurrent cell after the hidden layers.",
             choices=(
-                Choice("none", "no memory"),
+                Choice("none", "no recurrent cell"),
                 Choice("lstm", "long short-term memory, Keras' LSTMCell"),
                 Choice("gru", "gated recurrent unit, Keras' GRUCell"),
             ),
         ),
-        Declaration("cell_units", int, 64, "Units of that memory, count.", least=1),
+        Declaration("cell_units", int, 64, "Units of the recurrent cell.", least=1),
         Declaration(
-            "sequence_length", int, 32, "Steps that gradients reach back in a memory.", least=1
+            "sequence_length",
+            int,
+            32,
+            "Steps that gradients reach back in recurrent models.",
+            least=1,
         ),
         Declaration(
             "actor_exclude",
             str,
             (),
-            "Keys of the observation that only the critic sees, comma-separated.",
+            "Comma-separated keys of the observation that only the critic sees.",
         ),
     ),
     "Actions": (
@@ -245,22 +255,22 @@ GROUPS: dict[str, tuple[Declaration, ...]] = {
             "clipped_gaussian",
             "Distribution of Box actions.",
             choices=(
-                Choice("clipped_gaussian", "Gaussian, into the Box by clipping"),
-                Choice("tanh_gaussian", "Gaussian, into the Box by tanh", "TanhGaussian"),
-                Choice("beta", "Betas on (0, 1), into the Box by rescaling", "UnimodalBeta"),
+                Choice("clipped_gaussian", "Gaussian, clipped to the Box"),
+                Choice("tanh_gaussian", "Gaussian, squashed into the Box by tanh", "TanhGaussian"),
+                Choice("beta", "beta on (0, 1), rescaled to the Box", "UnimodalBeta"),
                 Choice(
                     "truncated_gaussian",
-                    "truncated Gaussians on [-1, 1], into the Box by rescaling",
+                    "truncated Gaussian on [-1, 1], rescaled to the Box",
                     "TruncatedGaussian",
                 ),
                 Choice(
                     "full_covariance",
-                    "Gaussian with all covariances, into the Box by clipping",
+                    "Gaussian with full covariance, clipped to the Box",
                     "FullGaussian",
                 ),
                 Choice(
                     "gsde",
-                    "Gaussian, noise held over steps, into the Box by clipping",
+                    "Gaussian, noise held for several steps, clipped to the Box",
                     "StateDependentExploration",
                 ),
             ),
@@ -272,23 +282,23 @@ GROUPS: dict[str, tuple[Declaration, ...]] = {
             "initial_scale",
             float,
             1.0,
-            "First standard deviation of a Gaussian, in half action ranges.",
+            "Initial standard deviation of a Gaussian, in half action ranges.",
             above=0,
         ),
         Declaration(
             "state_dependent_scale",
             bool,
             False,
-            "Whether that deviation is a function of the state.",
+            "Whether the standard deviation depends on the state.",
         ),
     ),
-    "The run": (
-        Declaration("seed", int, 0, "Seed of everything random in the run.", least=0),
+    "Run": (
+        Declaration("seed", int, 0, "Seed of all random numbers in the run.", least=0),
         Declaration(
             "eval_episodes",
             int,
             100,
-            "Episodes of each evaluation at the end, count.",
+            "Number of episodes in each final evaluation.",
             least=1,
             may_change=True,
         ),
@@ -296,8 +306,8 @@ GROUPS: dict[str, tuple[Declaration, ...]] = {
             "eval_every",
             int,
             0,
-            "Environment steps between evaluations of 10 episodes, by which "
-            "LOGDIR/best_policy is chosen; 0: none.",
+            "Environment steps between evaluations of 10 episodes, which "
+            "select LOGDIR/best_policy; 0: none.",
             least=0,
             may_change=True,
         ),
@@ -313,7 +323,7 @@ GROUPS: dict[str, tuple[Declaration, ...]] = {
             "wandb_project",
             str,
             None,
-            "Project of Weights & Biases to log to as well.",
+            "Weights & Biases project to log to as well.",
             optional=True,
             may_change=True,
         ),
@@ -321,7 +331,7 @@ GROUPS: dict[str, tuple[Declaration, ...]] = {
             "mlflow_experiment",
             str,
             None,
-            "Experiment of MLflow to log to as well.",
+            "MLflow experiment to log to as well.",
             optional=True,
             may_change=True,
         ),
@@ -329,7 +339,7 @@ GROUPS: dict[str, tuple[Declaration, ...]] = {
             "jit_compile",
             bool,
             None,
-            "Whether XLA compiles the update; none: unless there are images.",
+            "Whether XLA compiles the update; none: yes, unless there are images.",
             optional=True,
         ),
     ),
@@ -344,18 +354,18 @@ MAY_CHANGE: tuple[str, ...] = tuple(name for name, d in SETTINGS.items() if d.ma
 
 
 def check(name: str, value: Any) -> Any:
-    """Returns a setting's value, checked: see `Declaration.check`.
+    """Returns the checked value of a setting; see `Declaration.check`.
 
     Raises:
-        ValueError: the value does not suit the setting, or there is no such setting.
+        ValueError: the value is invalid, or there is no such setting.
     """
     if name not in SETTINGS:
         near = difflib.get_close_matches(name, SETTINGS)
         hint = f"; did you mean {' or '.join(near)}?" if near else "."
-        raise ValueError(f"{name!r} is no setting{hint} Received: {name}={value!r}")
+        raise ValueError(f"{name!r} is not a setting{hint} Received: {name}={value!r}")
     return SETTINGS[name].check(value)
 
 
 def check_all(values: Mapping[str, Any]) -> dict[str, Any]:
-    """`check` for values by name."""
+    """Returns values by name, checked; see `check`."""
     return {name: check(name, value) for name, value in values.items()}

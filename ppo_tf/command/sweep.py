@@ -6,13 +6,13 @@ r"""Trains many times in parallel processes: seeds, a grid of settings, or a sea
         --search="learning_rate=1e-5..1e-2 log" --search="loss=clip,kl_penalty" \
         -- --total_steps=50000
 
-What follows -- goes to the training command as it stands. The sweep's folder holds sweep.json (what
-was asked), per run a log folder and a .txt file of its output, results.csv (a row per run),
-results.md (a row per setting, best first) and best.json. Interrupted, `--sweepdir=FOLDER` goes on:
-finished runs are not run again.
+Flags after -- are passed to the training command unchanged. The sweep's folder holds sweep.json
+(the request), a log folder and a .txt file of output per run, results.csv (a row per run),
+results.md (a row per combination of settings, best first) and best.json. `--sweepdir=FOLDER`
+resumes an interrupted sweep; finished runs are not repeated.
 
-Every run computes with its share of the cores. The results of a seed do not depend on that with
-the default networks; those of convolutions do, by rounding.
+Each run uses its share of the cores. With the default networks the results of a seed do not depend
+on it; those of convolutions do, through rounding.
 """
 
 from __future__ import annotations
@@ -46,46 +46,49 @@ ENV = flags.DEFINE_string(
     flag_values=FLAGS,
 )
 SEEDS = flags.DEFINE_integer(
-    "seeds", None, "Seeds per setting: 0 to SEEDS - 1 (default: 1).", flag_values=FLAGS
+    "seeds",
+    None,
+    "Seeds per combination: 0 to SEEDS - 1 (default: 1).",
+    flag_values=FLAGS,
 )
 GRID = flags.DEFINE_multi_string(
     "grid",
     [],
-    'Values to try, as "estimator=gae,n_step"; again for a further setting.',
+    'Values to try, as "estimator=gae,n_step"; repeat for further settings.',
     flag_values=FLAGS,
 )
 SEARCH = flags.DEFINE_multi_string(
     "search",
     [],
     'Values or a range for Optuna, as "loss=clip,kl_penalty", "epochs=1..20" or '
-    '"learning_rate=1e-5..1e-2 log"; again for a further setting.',
+    '"learning_rate=1e-5..1e-2 log"; repeat for further settings.',
     flag_values=FLAGS,
 )
 TRIALS = flags.DEFINE_integer(
-    "trials", None, "Settings that a search tries, count (default: 20).", flag_values=FLAGS
+    "trials", None, "Number of trials of a search (default: 20).", flag_values=FLAGS
 )
 PRUNE = flags.DEFINE_boolean(
     "prune",
     None,
-    "Whether a search stops trials below the median (default: true).",
+    "Whether to stop trials of a search below the median (default: true).",
     flag_values=FLAGS,
 )
 JOBS = flags.DEFINE_integer(
     "jobs",
     None,
-    "Runs side by side, about 1 GB of memory each (default: cores available).",
+    "Number of parallel runs, about 1 GB of memory each (default: available cores).",
     flag_values=FLAGS,
 )
 SWEEPDIR = flags.DEFINE_string(
     "sweepdir",
     None,
-    "Folder of the sweep, new or to go on with (default: sweeps/ENV-TIME).",
+    "Folder of a new sweep or of one to resume (default: sweeps/ENV-TIME).",
     flag_values=FLAGS,
 )
 SCRIPT = flags.DEFINE_string(
     "script",
     None,
-    "Training script of yours, with the flags of `ppo-tf train` (default: that command).",
+    "Your own training script, with the flags of `ppo-tf train` (default: that command).",
     flag_values=FLAGS,
 )
 
@@ -94,19 +97,19 @@ class Sweep(NamedTuple):
     """A sweep that is ready to run.
 
     Attributes:
-        folder: where everything is written.
-        asked: what to do.
+        folder: folder of all files.
+        asked: the request.
         source: the runs.
-        jobs: runs side by side, count.
-        goes_on: whether it was begun before.
-        lock: makes this process the only one that writes in the folder.
+        jobs: number of parallel runs.
+        resumed: whether the sweep was started before.
+        lock: keeps other processes from writing to the folder.
     """
 
     folder: Path
     asked: Request
     source: Source
     jobs: int
-    goes_on: bool
+    resumed: bool
     lock: filelock.BaseFileLock
 
 
@@ -114,11 +117,11 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command.
 
     Args:
-        argv: words after the command's name; those after -- are for the training command.
+        argv: arguments after the command's name; those after -- are for the training command.
 
     Returns:
-        The exit code: 0, 1 if a run failed or a result could not be written, 2 where nothing was
-        begun, 130 after Ctrl-C.
+        The exit code: 0; 1 if a run failed or a result could not be written; 2 if the sweep did not
+        start; 130 after Ctrl-C.
     """
     end = list(argv).index("--") if "--" in argv else len(argv)
     train_flags = list(argv[end + 1 :])
@@ -129,7 +132,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def sweep(train_flags: list[str], signals: Sequence[int]) -> int:
-    """Prepares the sweep, runs it and prints what it found; returns the exit code."""
+    """Prepares the sweep, runs it and prints the results; returns the exit code."""
     prepared = prepare(train_flags)
     try:
         with prepared.lock:
@@ -143,18 +146,18 @@ def sweep(train_flags: list[str], signals: Sequence[int]) -> int:
         return 1
     if signals:
         command = shlex.join(["ppo-tf", "sweep", f"--sweepdir={prepared.folder}"])
-        print(f"interrupted; to go on: {command}", file=sys.stderr)
+        print(f"interrupted; to resume: {command}", file=sys.stderr)
         return 130
     return int(any(run.status == "failed" for run in runs))
 
 
 def prepare(train_flags: list[str]) -> Sweep:
-    """The sweep that the flags ask for, its folder made and locked.
+    """Returns the sweep that the flags describe, with its folder created and locked.
 
     Raises:
         ValueError: bad input, or another process is running the sweep.
-        ImportError: a search without Optuna.
-        OSError: the folder can't be made.
+        ImportError: a search needs Optuna, which is not installed.
+        OSError: the folder can't be created.
     """
     jobs = cores() if JOBS.value is None else JOBS.value
     if jobs < 1:
@@ -190,14 +193,14 @@ def prepare(train_flags: list[str]) -> Sweep:
 
 
 def perform(prepared: Sweep, signals: Sequence[int]) -> None:
-    """Makes the runs that are not finished yet, and writes the results after each."""
+    """Performs the unfinished runs, and writes the results after each."""
     folder, asked, source, jobs = prepared[:4]
     threads = max(1, cores() // jobs)
     what = f"trials: {asked['trials']}" if "search" in asked else f"runs: {len(source.runs())}"
-    print(f"{folder}: {what}, at a time: {jobs}, threads each: {threads}", flush=True)
-    if prepared.goes_on:
+    print(f"{folder}: {what}, in parallel: {jobs}, threads each: {threads}", flush=True)
+    if prepared.resumed:
         finished = sum(run.status == "finished" for run in source.runs())
-        print(f"runs finished before: {finished}", flush=True)
+        print(f"runs already finished: {finished}", flush=True)
 
     def on_end(run: Run) -> None:
         write_results(folder, asked, source.runs())
@@ -207,7 +210,7 @@ def perform(prepared: Sweep, signals: Sequence[int]) -> None:
 
 
 def write_results(folder: Path, asked: Request, runs: Sequence[Run]) -> str:
-    """Writes results.csv, results.md and best.json; returns results.md's text below its title."""
+    """Writes results.csv, results.md and best.json; returns results.md without its title."""
     rows = csv_rows(runs)
     with open(folder / "results.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
@@ -219,14 +222,14 @@ def write_results(folder: Path, asked: Request, runs: Sequence[Run]) -> str:
         write_json(folder / "best.json", best)
         command = ["python", asked["script"]] if "script" in asked else ["ppo-tf", "train"]
         words = shlex.join([*command, *training_flags(best, asked)])
-        results += f"\n\nThe best setting:\n\n    {words}"
+        results += f"\n\nThe best settings:\n\n    {words}"
     title = shlex.join(training_flags({}, asked)).removeprefix("--env=")
     (folder / "results.md").write_text(f"# {title}\n\n{results}\n")
     return results
 
 
 def show_end(run: Run) -> None:
-    """Prints what became of a run."""
+    """Prints the outcome of a run."""
     if run.status == "finished":
         mean, std = run.evaluation
         digits = digits_of(mean)

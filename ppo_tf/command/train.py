@@ -2,8 +2,8 @@
 
     ppo-tf train --env=Pendulum-v1
 
-Every component is chosen by a flag; a flag left out takes the environment's preset, then the
-default.
+Every component is selected by a flag. A flag that is not given takes its value from the
+environment's preset, otherwise from the default.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ LOGDIR = flags.DEFINE_string(
 RESUME = flags.DEFINE_string(
     "resume",
     None,
-    "Folder of a run to go on with; auto: --logdir or, without it, the newest unfinished run of "
+    "Folder of a run to resume; auto: --logdir or, without it, the newest unfinished run of "
     "--env and --seed, if there is one (default: none).",
     flag_values=FLAGS,
 )
 DRY_RUN = flags.DEFINE_boolean(
     "dry_run",
     False,
-    "Whether to show the settings, models and expected memory only.",
+    "Whether to only show the settings, the models and the expected memory.",
     flag_values=FLAGS,
 )
 CONFIG = flags.DEFINE_string(
     "config",
     None,
-    "A run's config.json, whose settings count unless flags say otherwise (default: none).",
+    "A run's config.json, to use its settings; flags override them (default: none).",
     flag_values=FLAGS,
 )
 EXPORT_DIR = flags.DEFINE_string(
@@ -59,9 +59,9 @@ EXPORT_DIR = flags.DEFINE_string(
 
 
 def define_settings() -> None:
-    """Makes a flag of every setting, a text that `given_settings` turns into the value.
+    """Defines a flag for every setting, as text that `given_settings` parses.
 
-    The flags have no value of their own, so that presets apply.
+    The flags default to None, so that presets apply.
     """
     for name, setting in SETTINGS.items():
         choices = f" One of {', '.join(c.name for c in setting.choices)}." * bool(setting.choices)
@@ -80,17 +80,17 @@ define_settings()
 
 
 def given_settings() -> dict[str, Any]:
-    """The settings that flags were given for.
+    """Returns the settings that were given as flags.
 
     Raises:
-        ValueError: a value that does not suit its setting.
+        ValueError: a value is invalid.
     """
     given = {name: FLAGS[name].value for name in SETTINGS}
     return {name: SETTINGS[name].parse(text) for name, text in given.items() if text is not None}
 
 
 def start(words: list[str]) -> int:
-    """Starts what the flags ask for; returns the exit code."""
+    """Starts the run that the flags describe; returns the exit code."""
     del words  # there are none
     plan = runs.plan(
         ENV.value,
@@ -101,12 +101,12 @@ def start(words: list[str]) -> int:
         config=CONFIG.value,
     )
     if plan.finished:
-        print(f"{plan.logdir} is finished; for more: --total_steps")
+        print(f"{plan.logdir} is finished; to train longer, raise --total_steps")
         return 0
-    # This imports TensorFlow, which takes seconds. Neither help nor an error in the flags waits.
+    # Imports TensorFlow, which takes seconds; help and errors in flags should not wait for it.
     from ppo_tf.command import running
 
-    logging.set_verbosity(logging.WARNING)  # TensorFlow's notes on every file it saves
+    logging.set_verbosity(logging.WARNING)  # TensorFlow logs every file it saves
     return running.dry_run(plan) if DRY_RUN.value else running.perform(plan)
 
 
@@ -114,11 +114,11 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command.
 
     Args:
-        argv: words after the command's name.
+        argv: arguments after the command's name.
 
     Returns:
-        The exit code: 0, 1 after a number that is not finite or a file that could not be written,
-        2 where nothing was begun, 130 after Ctrl-C.
+        The exit code: 0; 1 after a NaN or infinity, or if a file could not be written; 2 if the run
+        did not start; 130 after Ctrl-C.
     """
     errors = (*parsing.ERRORS, FloatingPointError)
     return parsing.run(start, FLAGS, argv, description=__doc__, errors=errors)

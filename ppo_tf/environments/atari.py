@@ -129,7 +129,9 @@ class AtariEnvs(gymnasium.vector.VectorEnv):
             self._over[chosen] = False
         return self._screens, self._info
 
-    def step(self, actions: np.ndarray):
+    def step(
+        self, actions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Steps all games as in Gymnasium; info has "lives" and the frames played, int [B] each."""
         actions = np.asarray(actions)
         if actions.dtype.kind == "i":

@@ -14,7 +14,8 @@ from gymnasium.vector import AutoresetMode
 
 from ppo_tf.environments.atari import AtariEnvs, is_atari
 from ppo_tf.environments.envpool import EnvPoolEnvs, has_plain_spaces
-from ppo_tf.environments.mask_observation import MASK_KEY, MaskObservation, has_mask
+from ppo_tf.environments.mask_observation import MaskObservation, has_mask
+from ppo_tf.spaces.masks import MASK_KEY
 from ppo_tf.support import seeds
 from ppo_tf.support.extras import extra_of_entry_point, is_atari_id, needs
 
@@ -211,7 +212,12 @@ def _similar_ids(env_id: str) -> list[str]:
     return [known[n] for n in difflib.get_close_matches(env_id.lower(), known, n=3, cutoff=0.6)]
 
 
-def _missing_package(env_id, spec, kwargs, error) -> str:
+def _missing_package(
+    env_id: str,
+    spec: gymnasium.envs.registration.EnvSpec,
+    kwargs: dict[str, Any],
+    error: Exception,
+) -> str:
     extra = extra_of_entry_point(spec.entry_point)
     if "pygame" in str(error) and kwargs.get("render_mode"):
         extra = "render"

@@ -55,7 +55,7 @@ class EnvPoolEnvs(gymnasium.vector.VectorEnv):
         self._action_dtype = self._pool.single_action_space.dtype
         self._observation_dtype = self.single_observation_space.dtype
 
-    def _make_pool(self, num_envs: int, seeds: Sequence[int]):
+    def _make_pool(self, num_envs: int, seeds: Sequence[int]) -> Any:
         import envpool
 
         with warnings.catch_warnings():  # about bounds of EnvPool's spaces, which are not used
@@ -77,7 +77,9 @@ class EnvPoolEnvs(gymnasium.vector.VectorEnv):
         observations, info = self._pool.reset()
         return observations.astype(self._observation_dtype, copy=False), info
 
-    def step(self, actions: np.ndarray):
+    def step(
+        self, actions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Steps all environments as in Gymnasium, in auto-reset mode NEXT_STEP."""
         observations, *rest = self._pool.step(actions.astype(self._action_dtype, copy=False))
         return observations.astype(self._observation_dtype, copy=False), *rest

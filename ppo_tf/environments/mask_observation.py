@@ -16,6 +16,7 @@ space:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium
@@ -60,19 +61,23 @@ class MaskObservation(gymnasium.Wrapper, gymnasium.utils.RecordConstructorArgs):
             raise ValueError(f"The observation already has the key {MASK_KEY!r}. Received: {inner}")
         self.observation_space = spaces.Dict({**parts, MASK_KEY: masks})
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Resets the environment; the observation includes the mask."""
         observation, info = self.env.reset(seed=seed, options=options)
         return self._with_mask(observation, info, "reset", final=False), info
 
-    def step(self, action: Any):
+    def step(self, action: Any) -> tuple[dict[str, Any], Any, bool, bool, dict[str, Any]]:
         """Steps the environment; the observation includes the mask."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         final = bool(terminated or truncated)
         observation = self._with_mask(observation, info, "step", final)
         return observation, reward, terminated, truncated, info
 
-    def _with_mask(self, observation: Any, info: dict[str, Any], method: str, final: bool) -> dict:
+    def _with_mask(
+        self, observation: Any, info: dict[str, Any], method: str, final: bool
+    ) -> dict[str, Any]:
         if MASK_KEY not in info:
             raise ValueError(
                 f"{method}() of {self.env} returned no info[{MASK_KEY!r}], which action_mask=True "
@@ -94,7 +99,7 @@ def has_mask(env: gymnasium.Env) -> bool:
     return MASK_KEY in info
 
 
-def mask_space(action: spaces.Space) -> spaces.Space | None:
+def mask_space(action: spaces.Space[Any]) -> spaces.Space[Any] | None:
     """Returns the space of an action space's masks; None if nothing in it can be masked."""
     if isinstance(action, spaces.Discrete | spaces.MultiDiscrete):
         return spaces.MultiBinary(sum(segment_sizes(action)))
@@ -103,7 +108,7 @@ def mask_space(action: spaces.Space) -> spaces.Space | None:
     return spaces.Dict(found) if found else None
 
 
-def _read(action: spaces.Space, mask: Any, name: str, final: bool) -> Any:
+def _read(action: spaces.Space[Any], mask: Any, name: str, final: bool) -> Any:
     """Returns a mask as int8 arrays, nested like `mask_space`."""
     if not isinstance(action, spaces.Discrete | spaces.MultiDiscrete):
         return _read_composite(action, mask, name, final)
@@ -124,7 +129,7 @@ def _read(action: spaces.Space, mask: Any, name: str, final: bool) -> Any:
     return valid.astype(np.int8)
 
 
-def _read_composite(action: spaces.Space, mask: Any, name: str, final: bool) -> dict:
+def _read_composite(action: spaces.Space[Any], mask: Any, name: str, final: bool) -> dict[str, Any]:
     is_dict = isinstance(action, spaces.Dict)
     keys = [key for key, _ in children(action)]
     if mask is None:
@@ -145,7 +150,7 @@ def _read_composite(action: spaces.Space, mask: Any, name: str, final: bool) -> 
     return found
 
 
-def _flat(mask: Any):
+def _flat(mask: tuple[Any, ...]) -> Iterator[Any]:
     for part in mask:
         if isinstance(part, tuple):
             yield from _flat(part)

@@ -15,7 +15,7 @@ from ppo_tf import ops, spaces
 from ppo_tf.environments.backends import environment_seeds, make_envs, reset
 from ppo_tf.policies.policy import Policy
 from ppo_tf.support import seeds
-from ppo_tf.types import NonFiniteError
+from ppo_tf.types import Nest, NonFiniteError, Tensor
 
 Act = Callable[[Any, np.ndarray, np.ndarray], Any]  # (observations, seed, starts) -> actions
 
@@ -163,12 +163,14 @@ def make_act(policy: Policy, envs: gymnasium.vector.VectorEnv, deterministic: bo
     memory = [policy.initial_state(envs.num_envs)]
 
     @tf.function(jit_compile=True, autograph=False)
-    def act(observations, state, starts, seed):
+    def act(
+        observations: Nest, state: list[Tensor], starts: Tensor, seed: Tensor
+    ) -> tuple[Nest, list[Tensor]]:
         parameters, state = policy.step(observations, ops.emptied(starts, state))
         raw = policy.draw(parameters, None if deterministic else seed)
         return policy.action_map(raw), state
 
-    def step(observations, seed, starts):
+    def step(observations: Any, seed: np.ndarray, starts: np.ndarray) -> Any:
         observations = spaces.flatten(envs.single_observation_space, observations)
         observations = tf.nest.map_structure(tf.constant, observations)
         actions, memory[0] = act(observations, memory[0], tf.constant(starts), tf.constant(seed))

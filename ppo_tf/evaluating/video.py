@@ -40,7 +40,7 @@ _GIF_FPS = 50  # browsers show a GIF's frame for at least 20 ms
 def record_video(
     policy: Policy | Act,
     env_id: str,
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     episodes: int = 1,
     seed: int = 0,
@@ -113,7 +113,7 @@ def record_video(
     return result
 
 
-def check_video_path(path: str | os.PathLike, *, overwrite: bool = False) -> Path:
+def check_video_path(path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
     """Checks that a video can be written at path; returns path as a `Path`.
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -26,7 +27,7 @@ class Batch(NamedTuple):
     actions: Nest
     valid: Tensor
     starts: Tensor
-    old_parameters: Nest
+    old_parameters: Mapping[str, Nest]
     old_values: Tensor
     advantages: Tensor
     targets: Tensor

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,10 @@ import tensorflow as tf
 from ppo_tf import ops
 from ppo_tf.actions.maps import ClipAction, JointAction, TanhAction, UnitAction
 from ppo_tf.spaces import masks
-from ppo_tf.types import Distribution, Tensor, Trajectory
+from ppo_tf.types import ActionMap, Distribution, Nest, Tensor, Trajectory
 
 
-def divergence(old_dist: Distribution, new_dist: Distribution, actions: Tensor) -> Tensor:
+def divergence(old_dist: Distribution, new_dist: Distribution, actions: Nest) -> Tensor:
     """KL(old || new) per sample in nats, float [n]: exact if TFP has it, otherwise estimated by k3.
 
     Args:
@@ -28,7 +27,7 @@ def divergence(old_dist: Distribution, new_dist: Distribution, actions: Tensor) 
 
 
 def kl_estimates(
-    old_dist: Distribution, new_dist: Distribution, actions: Tensor
+    old_dist: Distribution, new_dist: Distribution, actions: Nest
 ) -> dict[str, Tensor]:
     """Estimates KL(old || new) per sample, in nats, from samples of old: float [n] each.
 
@@ -45,7 +44,7 @@ def kl_estimates(
 
 
 def policy_change(
-    old_dist: Distribution, new_dist: Distribution, actions: Tensor, valid: Tensor
+    old_dist: Distribution, new_dist: Distribution, actions: Nest, valid: Tensor
 ) -> dict[str, Tensor]:
     """Measures how far an update moved the policy: means over the valid samples, in nats.
 
@@ -70,7 +69,7 @@ def policy_change(
     return {name: ops.masked_mean(x, valid) for name, x in per_sample.items()}
 
 
-def rollout(trajectory: Trajectory, action_map: Callable) -> dict[str, float]:
+def rollout(trajectory: Trajectory, action_map: ActionMap) -> dict[str, float]:
     """Statistics of the actions in the valid rows of a rollout. Their names depend on the spaces
     alone.
 

@@ -17,6 +17,7 @@ values[t + 1], since both are values of the same state: sums of TD errors rely o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import tensorflow as tf
 
@@ -43,7 +44,7 @@ def _bootstrap(terminated: Tensor, next_values: Tensor) -> Tensor:
     return tf.where(terminated, tf.zeros_like(next_values), next_values)
 
 
-def _continues(terminated: Tensor, truncated: Tensor, dtype) -> Tensor:
+def _continues(terminated: Tensor, truncated: Tensor, dtype: Any) -> Tensor:
     return 1.0 - tf.cast(terminated | truncated, dtype)
 
 
@@ -73,10 +74,18 @@ class RewardToGo:
     gamma: float = 0.99
     baseline: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check_fraction("gamma", self.gamma)
 
-    def __call__(self, *, rewards, values, next_values, terminated, truncated):
+    def __call__(
+        self,
+        *,
+        rewards: Tensor,
+        values: Tensor,
+        next_values: Tensor,
+        terminated: Tensor,
+        truncated: Tensor,
+    ) -> tuple[Tensor, Tensor]:
         """Returns (advantages, targets), see the module's docstring."""
         _check_shapes(rewards, values, next_values, terminated, truncated)
         continues = _continues(terminated, truncated, rewards.dtype)
@@ -101,12 +110,20 @@ class NStep:
     n: int = 5
     gamma: float = 0.99
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.n < 1:
             raise ValueError(f"n must be at least 1. Received: n={self.n}")
         _check_fraction("gamma", self.gamma)
 
-    def __call__(self, *, rewards, values, next_values, terminated, truncated):
+    def __call__(
+        self,
+        *,
+        rewards: Tensor,
+        values: Tensor,
+        next_values: Tensor,
+        terminated: Tensor,
+        truncated: Tensor,
+    ) -> tuple[Tensor, Tensor]:
         """Returns (advantages, targets), see the module's docstring.
 
         The n-step advantage telescopes into TD errors: A^(1)_t = delta_t and
@@ -117,7 +134,7 @@ class NStep:
         decay = self.gamma * _continues(terminated, truncated, rewards.dtype)
         sweeps = tf.minimum(self.n, tf.shape(rewards)[0]) - 1  # more cannot reach further
 
-        def sweep(m, advantages):
+        def sweep(m: Tensor, advantages: Tensor) -> tuple[Tensor, Tensor]:
             later = tf.concat([advantages[1:], tf.zeros_like(advantages[-1:])], axis=0)
             return m + 1, delta + decay * later
 
@@ -140,11 +157,19 @@ class GAE:
     gamma: float = 0.99
     gae_lambda: float = 0.95
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check_fraction("gamma", self.gamma)
         _check_fraction("gae_lambda", self.gae_lambda)
 
-    def __call__(self, *, rewards, values, next_values, terminated, truncated):
+    def __call__(
+        self,
+        *,
+        rewards: Tensor,
+        values: Tensor,
+        next_values: Tensor,
+        terminated: Tensor,
+        truncated: Tensor,
+    ) -> tuple[Tensor, Tensor]:
         """Returns (advantages, targets), see the module's docstring."""
         _check_shapes(rewards, values, next_values, terminated, truncated)
         delta = td_error(rewards, values, next_values, terminated, self.gamma)

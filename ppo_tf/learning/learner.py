@@ -1,11 +1,10 @@
-"""`Learner`: one call turns a trajectory into a better policy, as one compiled TensorFlow
-function."""
+"""`Learner`: improves a policy on a trajectory, in one compiled TensorFlow function."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import keras
 import numpy as np
@@ -18,7 +17,7 @@ from ppo_tf.learning.compatibility import check_model, check_optimizer
 from ppo_tf.learning.estimators import GAE
 from ppo_tf.learning.losses import Clip, SquaredError
 from ppo_tf.learning.memories import Memories
-from ppo_tf.learning.naming import named_variables
+from ppo_tf.learning.naming import Variable, named_variables
 from ppo_tf.learning.objective import Objective
 from ppo_tf.learning.optimizers import default_optimizer
 from ppo_tf.learning.updates.minibatch import MinibatchUpdate
@@ -39,18 +38,19 @@ from ppo_tf.types import (
     ValueLoss,
 )
 
-_plain = tf.autograph.experimental.do_not_convert
+Function = TypeVar("Function", bound=Callable[..., Any])
+_plain: Callable[[Function], Function] = tf.autograph.experimental.do_not_convert
 
 
 class _Start(NamedTuple):
-    """What the weights that acted know of a trajectory."""
+    """What an update computes with the weights that acted."""
 
-    rewards: Tensor  # [T, B], as the estimator sees them
+    rewards: Tensor  # [T, B], those of the estimator
     policy_state: list[Tensor]  # before the first row, [B, units] each
     critic_state: list[Tensor]
     policy_states: list[Tensor]  # after each row, [T, B, units] each
     critic_states: list[Tensor]
-    old_parameters: Nest  # of the policy's distribution, [T, B, ...]
+    old_parameters: Mapping[str, Nest]  # of the policy's distribution, [T, B, ...]
     explained_variance: Tensor
     batch: Batch
 
@@ -60,45 +60,43 @@ class Learner:
 
     An update recomputes the old distributions and the values with the weights that acted, estimates
     advantages, and leaves the rest to its update rule: by default `MinibatchUpdate`, the algorithm
-    in `learning/updates/minibatch.py`. An update in which a number is not finite is undone.
+    in `learning/updates/minibatch.py`. An update that produces a NaN or infinity is undone.
 
-    Components are called by keyword, with the keywords that their signatures name; see
-    `types.Estimator` and its neighbours. They are called as they are, without AutoGraph: control
-    flow that depends on tensors needs `tf.cond`, `tf.scan` or a `tf.function` of their own. Those
-    that hold variables are Keras layers or tf.Modules, and their variables are undone and
-    checkpointed with the weights.
+    Components are called with those keywords that their signatures name; see `types.Estimator` and
+    the other protocols there. They are called without AutoGraph: control flow that depends on
+    tensors needs `tf.cond`, `tf.scan` or a `tf.function`. Components with variables are Keras
+    layers or tf.Modules; their variables are undone and checkpointed with the weights.
 
     Args:
-        policy: what acts and learns.
+        policy: policy that acts and learns.
         critic: keras.Model from observations [B, ...] to values [B]; None: every value is 0, which
             suits `RewardToGo(baseline=False)`.
         optimizer: a Keras optimizer, by default `default_optimizer()`. Its schedule counts gradient
-            steps, its `global_clipnorm` clips gradients.
-        estimator: of advantages, by default `GAE()`.
-        loss: of the policy, by default `Clip()`.
-        value_loss: of the critic, by default `SquaredError()`.
+            steps; its `global_clipnorm` clips gradients.
+        estimator: advantage estimator, by default `GAE()`.
+        loss: loss of the policy, by default `Clip()`.
+        value_loss: loss of the critic, by default `SquaredError()`.
         value_coefficient: weight of the value loss.
-        standardize_advantages: whether the advantages of each minibatch get mean 0 and standard
-            deviation 1.
-        reward_transformation: what makes the estimator's rewards of the environment's, such as
+        standardize_advantages: whether to scale the advantages of each minibatch to mean 0 and
+            standard deviation 1.
+        reward_transformation: function from the environment's rewards to the estimator's, such as
             `RewardScaling`.
-        sequence_length: steps that gradients reach back in models with a memory; must divide the
-            horizon and minibatch_size. Minibatches are of whole sequences then, each started from
-            the state that its first step was reached with.
+        sequence_length: number of steps that gradients reach back in recurrent models; must divide
+            the horizon and minibatch_size. Minibatches then consist of whole sequences, each
+            starting from the state in which its first step was reached.
         update_rule: how policy and critic improve on a batch.
-        jit_compile: whether XLA compiles the update; None: unless there are convolutions, which it
+        jit_compile: whether XLA compiles the update; None: unless there are convolutions, which XLA
             makes slower on CPUs.
-        seed: of the shuffling, and of whoever acts for this learner.
-        minibatch_options: for short, the arguments of the `MinibatchUpdate` that is the update rule
-            if none is given: `epochs`, `minibatch_size`, `recompute_advantages` and
-            `early_stopping_kl`.
+        seed: seed of the shuffling, and of the collectors that act for this learner.
+        minibatch_options: arguments of the default update rule, `MinibatchUpdate`: `epochs`,
+            `minibatch_size`, `recompute_advantages` and `early_stopping_kl`.
 
     Attributes:
-        iterations: updates done so far.
+        iterations: number of updates so far.
 
     Raises:
-        ValueError: an argument out of range, arguments that do not go together, or a component that
-            needs an argument nobody has.
+        ValueError: an argument is out of range, arguments are incompatible, or a component needs an
+            argument that its protocol does not have.
     """
 
     def __init__(
@@ -121,13 +119,13 @@ class Learner:
     ):
         if update_rule is not None and minibatch_options:
             raise ValueError(
-                f"{', '.join(minibatch_options)}: an update rule has its own options. "
+                f"{', '.join(minibatch_options)} cannot be combined with update_rule. "
                 f"Received: update_rule={update_rule}, {minibatch_options}"
             )
         _check(value_coefficient=value_coefficient, sequence_length=sequence_length, seed=seed)
         if critic is not None and not critic.built:
             raise ValueError(
-                "The critic must be built: start it with a keras.Input, or call it once. "
+                "The critic must be built: give it a keras.Input, or call it once. "
                 f"Received: {critic}"
             )
         check_model(policy.actor, "actor")
@@ -174,8 +172,8 @@ class Learner:
         self._compiled: Callable[..., Any] = tf.function(self._update, jit_compile=self.jit_compile)
 
     @property
-    def named_variables(self) -> dict[str, Any]:
-        """Everything an update changes, by names that are the same in every process."""
+    def named_variables(self) -> dict[str, Variable]:
+        """All variables that an update changes, by names that are the same in every process."""
         return named_variables(
             {
                 "policy": self.policy,
@@ -191,12 +189,12 @@ class Learner:
         )
 
     @property
-    def variables(self) -> list[Any]:
-        """Everything an update changes: weights, statistics, optimizer, adaptive coefficients."""
+    def variables(self) -> list[Variable]:
+        """All variables that an update changes: weights, statistics, optimizer, coefficients."""
         return list(self.named_variables.values())
 
     def check_batch(self, horizon: int, num_envs: int) -> None:
-        """Raises ValueError unless the rule can learn from trajectories of [horizon, num_envs]."""
+        """Raises ValueError if the rule can't learn from trajectories of [horizon, num_envs]."""
         self.update_rule.check_batch(horizon, num_envs, self.sequence_length)
 
     def update(self, trajectory: Trajectory) -> dict[str, float | None]:
@@ -206,17 +204,21 @@ class Learner:
             trajectory: [T, B], see `Trajectory`.
 
         Returns:
-            Metrics by name. Those of the update rule; of `MinibatchUpdate` means over the gradient
-            steps taken: `loss`, which is `policy_loss` + value_coefficient * `value_loss`, those
-            two, `gradient_norm` (before clipping) and the policy loss' own, such as
-            `clip_fraction`; and `epochs` that ran and `gradient_steps`. Over the whole trajectory
-            after the update, those of `diagnostics.policy_change`: `kl`, `kl_k1`, `kl_k2`, `kl_k3`,
-            `entropy`, in nats. Before it: `explained_variance` of the targets by the values, None
-            where all targets are equal. And the `learning_rate` after it.
+            Metrics by name.
+
+            - Those of the update rule. For `MinibatchUpdate`, means over the gradient steps of
+              `loss` = `policy_loss` + value_coefficient * `value_loss`, those two, `gradient_norm`
+              (before clipping) and the metrics of the policy loss, such as `clip_fraction`; and the
+              numbers of `epochs` and `gradient_steps` that ran.
+            - Those of `diagnostics.policy_change` over the whole trajectory after the update: `kl`,
+              `kl_k1`, `kl_k2`, `kl_k3` and `entropy`, in nats.
+            - `explained_variance` of the targets by the values before the update; None if all
+              targets are equal.
+            - `learning_rate` after the update.
 
         Raises:
-            ValueError: shapes that do not fit.
-            NonFiniteError: a metric went NaN or infinite; all variables are as before the call.
+            ValueError: shapes do not match.
+            NonFiniteError: a metric became NaN or infinite; all variables are as before the call.
         """
         shape = np.shape(trajectory.rewards)
         for name in ("terminated", "truncated", "valid", "starts"):
@@ -241,14 +243,14 @@ class Learner:
                     "the weights are those from before this update"
                 )
         self.iterations += 1
-        # Constant targets leave the explained variance without an answer.
+        # The explained variance of constant targets is undefined.
         explained = float(explained_variance)
         return metrics | {"explained_variance": None if math.isnan(explained) else explained}
 
     def begin_episodes(self, num_envs: int) -> None:
-        """Forgets what is carried from one trajectory to the next: memories and running returns.
+        """Discards what is carried from one trajectory to the next: memories and running returns.
 
-        For whoever starts new episodes in all environments between two updates.
+        To be called when new episodes start in all environments between two updates.
         """
         self._build(num_envs)
         self.memories.empty()
@@ -275,11 +277,11 @@ class Learner:
         self.memories.build(num_envs)
 
     def _update(self, trajectory: Trajectory, draws: Nest) -> tuple[Metrics, Tensor]:
-        """The whole update as one graph; see `update`.
+        """Performs the whole update as one graph; see `update`.
 
         Returns:
-            (metrics by name, any of which undoes the update if it is not finite; the explained
-            variance, which may be NaN).
+            (metrics by name, any of which undoes the update if not finite; explained variance,
+            which may be NaN).
         """
         variables = self.variables
         before = undo.snapshot(variables)
@@ -296,11 +298,11 @@ class Learner:
         undo.keep_if(undo.all_finite(list(metrics.values())), variables, before)
         return metrics, start.explained_variance
 
-    # What follows needs no AutoGraph, whose conversions were a third of the time to trace.
+    # AutoGraph is off from here on: its conversions took a third of the tracing time.
 
     @_plain
     def _start(self, trajectory: Trajectory) -> _Start:
-        """All that is computed with the weights that acted."""
+        """Computes everything that needs the weights that acted."""
         rewards = self._rewards(trajectory)
         policy_state, critic_state = self.memories.read()
         old_parameters, policy_states = self.policy.unroll(
@@ -324,7 +326,7 @@ class Learner:
 
     @_plain
     def _reestimated(self, start: _Start, trajectory: Trajectory) -> Batch:
-        """The batch with advantages and targets by the critic's present weights."""
+        """Returns the batch with advantages and targets by the critic's current weights."""
         _, advantages, targets, _ = self.objective.estimate(
             trajectory, start.rewards, start.critic_state
         )
@@ -333,7 +335,7 @@ class Learner:
 
     @_plain
     def _finish(self, trajectory: Trajectory, start: _Start) -> Metrics:
-        """Measures what the update did to the policy, and moves what moves once per update."""
+        """Measures the change of the policy, and updates what changes once per update."""
         new_parameters, _ = self.policy.unroll(
             trajectory.observations, start.policy_state, trajectory.starts
         )
@@ -348,14 +350,14 @@ class Learner:
         return metrics | {"learning_rate": tf.convert_to_tensor(self.optimizer.learning_rate)}
 
     def _rewards(self, trajectory: Trajectory) -> Tensor:
-        """Rewards [T, B] as the estimator sees them: transformed, and 0 on invalid rows."""
+        """Returns the estimator's rewards [T, B]: transformed, and 0 on invalid rows."""
         rewards = tf.cast(trajectory.rewards, tf.float32)
         if self._transform is not None:
             rewards = self._transform(**trajectory._replace(rewards=rewards)._asdict())
         return tf.where(trajectory.valid, rewards, tf.zeros_like(rewards))
 
     def _learn_statistics(self, trajectory: Trajectory) -> None:
-        """Moves the normalisers by the observations of this update, once."""
+        """Updates the normalisers with the observations of this trajectory, once."""
         observations, valid = ops.merge_time((trajectory.observations, trajectory.valid))
         with layers.learn_statistics(tf.cast(valid, tf.float32)):
             recurrent.encode(self.policy.actor, observations)

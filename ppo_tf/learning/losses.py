@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import tensorflow as tf
 
 from ppo_tf import ops
 from ppo_tf.support import keywords
-from ppo_tf.types import LOSS_KEYWORDS, Loss, Metrics, Tensor
+from ppo_tf.types import LOSS_KEYWORDS, Distribution, Loss, Metrics, Nest, Tensor
 
 
 def _check_positive(name: str, value: float, *, zero_allowed: bool = False) -> None:
@@ -25,7 +26,7 @@ def _check_positive(name: str, value: float, *, zero_allowed: bool = False) -> N
         raise ValueError(f"{name} must be {bound} and finite. Received: {name}={value}")
 
 
-def _log_prob(dist, actions, advantages):
+def _log_prob(dist: Distribution, actions: Nest, advantages: Tensor) -> Tensor:
     log_prob = dist.log_prob(actions)
     if log_prob.shape != advantages.shape:
         raise ValueError(
@@ -36,7 +37,9 @@ def _log_prob(dist, actions, advantages):
     return log_prob
 
 
-def probability_ratio(new_dist, old_dist, actions, advantages):
+def probability_ratio(
+    new_dist: Distribution, old_dist: Distribution, actions: Nest, advantages: Tensor
+) -> Tensor:
     """r = pi_new(a|s) / pi_old(a|s), float [n], from the difference of log-probabilities.
 
     Capped at e^20, beyond which the gradient is zero.
@@ -53,7 +56,14 @@ class PolicyGradient:
     acted, which is the policy being trained only until the first step.
     """
 
-    def __call__(self, *, new_dist, old_dist, actions, advantages):
+    def __call__(
+        self,
+        *,
+        new_dist: Distribution,
+        old_dist: Distribution,
+        actions: Nest,
+        advantages: Tensor,
+    ) -> tuple[Tensor, Metrics]:
         """Returns (loss [n], no metrics)."""
         del old_dist
         return -_log_prob(new_dist, actions, advantages) * advantages, {}
@@ -75,13 +85,20 @@ class Clip:
     epsilon: float = 0.2
     epsilon_high: float | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0.0 < self.epsilon < 1.0:
             raise ValueError(f"epsilon must be in (0, 1). Received: epsilon={self.epsilon}")
         if self.epsilon_high is not None:
             _check_positive("epsilon_high", self.epsilon_high)
 
-    def __call__(self, *, new_dist, old_dist, actions, advantages):
+    def __call__(
+        self,
+        *,
+        new_dist: Distribution,
+        old_dist: Distribution,
+        actions: Nest,
+        advantages: Tensor,
+    ) -> tuple[Tensor, Metrics]:
         """Returns (loss [n], {"clip_fraction": [n]})."""
         ratio = probability_ratio(new_dist, old_dist, actions, advantages)
         low = 1.0 - self.epsilon
@@ -118,7 +135,14 @@ class KLPenalty(tf.Module):
         self.target = target
         self.coefficient = tf.Variable(coefficient, trainable=False, dtype=tf.float32)
 
-    def __call__(self, *, new_dist, old_dist, actions, advantages):
+    def __call__(
+        self,
+        *,
+        new_dist: Distribution,
+        old_dist: Distribution,
+        actions: Nest,
+        advantages: Tensor,
+    ) -> tuple[Tensor, Metrics]:
         """Returns (loss [n], {"kl_coefficient": scalar})."""
         ratio = probability_ratio(new_dist, old_dist, actions, advantages)
         try:
@@ -131,7 +155,7 @@ class KLPenalty(tf.Module):
         beta = self.coefficient.read_value()
         return beta * kl - ratio * advantages, {"kl_coefficient": beta}
 
-    def after_update(self, kl):
+    def after_update(self, kl: Tensor) -> None:
         """Adapts the coefficient to the mean KL(old || new) of the last update, in nats."""
         if self.target is None:
             return
@@ -154,10 +178,17 @@ class EntropyBonus:
 
     coefficient: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check_positive("coefficient", self.coefficient, zero_allowed=True)
 
-    def __call__(self, *, new_dist, old_dist, actions, advantages):
+    def __call__(
+        self,
+        *,
+        new_dist: Distribution,
+        old_dist: Distribution,
+        actions: Nest,
+        advantages: Tensor,
+    ) -> tuple[Tensor, Metrics]:
         """Returns (loss [n], no metrics, since the learner reports the entropy anyway)."""
         del old_dist, actions
         if self.coefficient == 0:  # any distribution will do
@@ -188,11 +219,20 @@ class Sum(tf.Module):
         self.losses = tuple(losses)
         self._calls = [keywords.taking(loss, LOSS_KEYWORDS, "loss") for loss in losses]
 
-    def __call__(self, *, new_dist, old_dist, actions, advantages, observations=None, valid=None):
+    def __call__(
+        self,
+        *,
+        new_dist: Distribution,
+        old_dist: Distribution,
+        actions: Nest,
+        advantages: Tensor,
+        observations: Nest | None = None,
+        valid: Tensor | None = None,
+    ) -> tuple[Tensor, Metrics]:
         """Returns (loss [n], all metrics). Each loss gets the keywords it names."""
         batch = {"new_dist": new_dist, "old_dist": old_dist, "actions": actions}
         batch |= {"advantages": advantages, "observations": observations, "valid": valid}
-        total: Tensor = 0.0
+        total: Any = 0.0
         metrics: Metrics = {}
         for loss in self._calls:
             part, part_metrics = loss(**batch)
@@ -204,7 +244,7 @@ class Sum(tf.Module):
             metrics.update(part_metrics)
         return total, metrics
 
-    def after_update(self, kl):
+    def after_update(self, kl: Tensor) -> None:
         """Passes the mean KL(old || new) of the update on to the losses that adapt."""
         for loss in self.losses:
             if hasattr(loss, "after_update"):
@@ -215,7 +255,7 @@ class Sum(tf.Module):
 class SquaredError:
     """L = (V - target)^2 (Schulman et al. 2017, L^VF)."""
 
-    def __call__(self, *, values, old_values, targets):
+    def __call__(self, *, values: Tensor, old_values: Tensor, targets: Tensor) -> Tensor:
         """All arguments float [n]; returns float [n]."""
         del old_values
         return (values - targets) ** 2
@@ -235,10 +275,10 @@ class ClippedError:
 
     epsilon: float = 0.2
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check_positive("epsilon", self.epsilon)
 
-    def __call__(self, *, values, old_values, targets):
+    def __call__(self, *, values: Tensor, old_values: Tensor, targets: Tensor) -> Tensor:
         """All arguments float [n]; returns float [n]."""
         moved = tf.clip_by_value(values - old_values, -self.epsilon, self.epsilon)
         return tf.maximum((values - targets) ** 2, (old_values + moved - targets) ** 2)
@@ -254,10 +294,10 @@ class Huber:
 
     delta: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check_positive("delta", self.delta)
 
-    def __call__(self, *, values, old_values, targets):
+    def __call__(self, *, values: Tensor, old_values: Tensor, targets: Tensor) -> Tensor:
         """All arguments float [n]; returns float [n]."""
         del old_values
         error = tf.abs(values - targets)

@@ -1,33 +1,36 @@
-"""Names of variables that mean the same in every process: by owner and path.
+"""Names of variables by owner and path, the same in every process.
 
-Keras numbers layers as they are made (`dense_4` here is `dense_7` in another process), so a
-variable's own path says nothing. Here layers that Keras named itself are numbered within their
-owner, those with a name of their own keep it, and an optimizer's variable is named after the weight
-that it belongs to: `policy/dense_1/kernel`, `optimizer/policy/dense_1/kernel/momentum`.
+Keras numbers layers in order of creation (`dense_4` here may be `dense_7` in another process), so
+the path of a variable does not identify it. Here layers that Keras named are numbered within their
+owner, layers with a name given by the user keep it, and a variable of an optimizer is named after
+the weight that it belongs to: `policy/dense_1/kernel`,
+`optimizer/policy/dense_1/kernel/momentum`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import tensorflow as tf
 
+Variable: TypeAlias = tf.Variable | keras.Variable
 
-def named_variables(owners: Mapping[str, Any]) -> dict[str, Any]:
-    """All variables of these objects by name, each once: under the first owner that has it.
+
+def named_variables(owners: Mapping[str, Any]) -> dict[str, Variable]:
+    """Names all variables of some objects, each once: under its first owner.
 
     Args:
-        owners: Keras models, layers and optimizers, tf.Modules and lists of variables, by name; an
-            optimizer comes after the models whose weights it trains. What holds no variables, such
-            as None or a plain function, counts as empty.
+        owners: Keras models, layers and optimizers, tf.Modules and lists of variables, by name. An
+            optimizer must come after the models whose weights it trains. Anything else, such as
+            None or a plain function, has no variables.
 
     Returns:
         {name: keras.Variable or tf.Variable}.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, Variable] = {}
     seen: set[int] = set()
     for owner, value in owners.items():
         for name, variable in list(_names_of(value, found)):
@@ -37,8 +40,8 @@ def named_variables(owners: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _names_of(owner: Any, found: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """(name within the owner, variable) of each of its variables."""
+def _names_of(owner: Any, found: Mapping[str, Variable]) -> Iterator[tuple[str, Variable]]:
+    """Yields (name within the owner, variable) for each variable."""
     if isinstance(owner, keras.optimizers.Optimizer):
         yield from _of_optimizer(owner, found)
     elif isinstance(owner, keras.Layer):  # models are layers
@@ -49,8 +52,8 @@ def _names_of(owner: Any, found: Mapping[str, Any]) -> Iterator[tuple[str, Any]]
         yield from ((str(index), variable) for index, variable in enumerate(owner))
 
 
-def _of_layer(layer: keras.Layer) -> Iterator[tuple[str, Any]]:
-    """By path, in which what Keras named itself is numbered in the order in which it comes."""
+def _of_layer(layer: keras.Layer) -> Iterator[tuple[str, Variable]]:
+    """Names by path; layers that Keras named are numbered in the order of their appearance."""
     own_names = {part.name for part in layer._flatten_layers() if not _is_automatic(part)}
     renamed: dict[str, str] = {name: name for name in own_names}
     for variable in layer.variables:
@@ -62,15 +65,20 @@ def _of_layer(layer: keras.Layer) -> Iterator[tuple[str, Any]]:
 
 
 def _is_automatic(layer: keras.Layer) -> bool:
-    """Whether Keras named a layer, after its class and with a number."""
+    """Whether Keras named a layer: after its class, with a number."""
     name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", type(layer).__name__)
     name = re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
     return re.fullmatch(rf"{re.escape(name)}(_\d+)?", layer.name) is not None
 
 
-def _of_optimizer(optimizer: Any, found: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Keras names what an optimizer keeps of a weight `PATH_OF_WEIGHT_quantity`, with underscores
-    for the slashes; the longest path that fits is the weight's."""
+def _of_optimizer(
+    optimizer: keras.optimizers.Optimizer, found: Mapping[str, Variable]
+) -> Iterator[tuple[str, Variable]]:
+    """Names by weight and quantity.
+
+    Keras names these variables `PATH_OF_WEIGHT_quantity`, with underscores for slashes in the path;
+    the longest path that matches is that of the weight.
+    """
     weights = {
         variable.path.replace("/", "_"): name
         for name, variable in found.items()
@@ -85,8 +93,8 @@ def _of_optimizer(optimizer: Any, found: Mapping[str, Any]) -> Iterator[tuple[st
         yield name, variable
 
 
-def _of_attributes(value: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
-    """By the attributes that lead there, through modules, layers, lists and dicts."""
+def _of_attributes(value: Any, seen: set[int]) -> Iterator[tuple[str, Variable]]:
+    """Names by the attributes that lead to a variable, through modules, layers, lists and dicts."""
     if id(value) in seen:
         return
     seen.add(id(value))
@@ -95,7 +103,7 @@ def _of_attributes(value: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
         return
     parts: Iterable[tuple[Any, Any]] = ()
     if isinstance(value, tf.Module):
-        # TensorFlow keeps its own books of what a module holds in attributes of this prefix.
+        # Attributes with this prefix are TensorFlow's own records of what a module holds.
         parts = [item for item in sorted(vars(value).items()) if not item[0].startswith("_self_")]
     elif isinstance(value, dict):
         parts = value.items()
@@ -109,7 +117,7 @@ def _of_attributes(value: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
 
 
 def _free(name: str, taken: Iterable[str]) -> str:
-    """The name, or with the first number that makes it new."""
+    """Returns the name, with the first number that makes it unique if it is taken."""
     if name not in taken:
         return name
     number = 1

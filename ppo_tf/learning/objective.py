@@ -1,10 +1,10 @@
-"""What an update improves: values, advantages, and the losses of policy and critic."""
+"""The objective of an update: values, advantages, and the losses of policy and critic."""
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -36,10 +36,10 @@ class Terms(NamedTuple):
 
     Attributes:
         policy_loss: scalar, mean over the valid samples.
-        value_loss: scalar, likewise; None without a critic.
-        model_loss: scalar, the sum of the models' own losses (Keras' `model.losses`: regularizers
-            and `add_loss`); None where there are none.
-        metrics: the losses above and the policy loss' own metrics, scalars by name.
+        value_loss: scalar, mean over the valid samples; None without a critic.
+        model_loss: scalar, the sum of Keras' `model.losses` of actor and critic (regularizers and
+            `add_loss`); None if there are none.
+        metrics: these losses and the metrics of the policy loss, scalars by name.
         old_dist, new_dist: distributions of batch shape [n], before the update and now.
         actions: [n, ...], raw.
         valid: bool [n], the samples that count.
@@ -57,10 +57,10 @@ class Terms(NamedTuple):
 
 @dataclass(frozen=True)
 class Objective:
-    """Advantages and losses, from the parts that `Learner` documents.
+    """Computes advantages and losses from the components that `Learner` documents.
 
     Raises:
-        ValueError: a component that needs an argument nobody has.
+        ValueError: a component needs an argument that its protocol does not have.
     """
 
     policy: Policy
@@ -72,7 +72,7 @@ class Objective:
     standardize_advantages: bool
 
     def __post_init__(self) -> None:
-        # Signatures are looked at now, so that a component that needs too much is refused now.
+        # Inspects the signatures now, so that a component that needs too much is refused early.
         _ = self._advantages, self._policy_loss, self._errors
 
     @functools.cached_property
@@ -89,13 +89,13 @@ class Objective:
 
     @functools.cached_property
     def joint(self) -> keras.Model | None:
-        """Actor and critic in one model where they share layers."""
+        """Actor and critic as one model if they share layers, otherwise None."""
         return models.joint_model(self.policy.actor, self.critic)
 
     def values(
         self, observations: Nest, state: list[Tensor], starts: Tensor
     ) -> tuple[Tensor, list[Tensor]]:
-        """V(s) float [T, B] and the critic's states after each step."""
+        """Returns V(s), float [T, B], and the critic's states after each step."""
         if self.critic is None:
             return tf.zeros(starts.shape), []
         values, states = recurrent.unroll(self.critic, observations, state, starts)
@@ -109,24 +109,24 @@ class Objective:
     def estimate(
         self, trajectory: Trajectory, rewards: Tensor, state: list[Tensor]
     ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-        """Values, advantages and targets by the critic's present weights.
+        """Estimates values, advantages and targets with the critic's current weights.
 
         Args:
             trajectory: [T, B].
-            rewards: float [T, B], as the estimator shall see them.
-            state: the critic's, before the first row.
+            rewards: float [T, B], rewards for the estimator.
+            state: the critic's state before the first row.
 
         Returns:
             (values, advantages, targets, states), the first three float [T, B].
         """
         values, states = self.values(trajectory.observations, state, trajectory.starts)
-        # V(s') is one step on from the state after s, whether or not s' is the next row.
+        # V(s') continues from the state after s, whether or not s' is the next row.
         next_values, _ = self.values(
             tf.nest.map_structure(lambda x: x[None], ops.merge_time(trajectory.next_observations)),
             ops.merge_time(states),
             tf.zeros([1, math.prod(rewards.shape)], tf.bool),
         )
-        # Where a row that is no transition follows, the sum must end: as at a truncation.
+        # Before a row that is not a transition, the sum must end as at a truncation.
         cut = tf.concat([~trajectory.valid[1:], tf.zeros_like(trajectory.valid[:1])], axis=0)
         advantages, targets = self._advantages(
             rewards=rewards,
@@ -140,7 +140,7 @@ class Objective:
         return values, advantages, targets, states
 
     def terms(self, batch: Batch) -> Terms:
-        """The losses of policy and critic on a minibatch by their present weights."""
+        """Computes the losses of policy and critic on a minibatch with their current weights."""
         parameters, values = self._forward(batch)
         observations, actions, valid, old_parameters, parameters, advantages = ops.merge_time(
             (
@@ -178,8 +178,8 @@ class Objective:
         losses = [loss for part in parts if part is not None for loss in part.losses]
         return tf.add_n(losses) if losses else None
 
-    def _forward(self, batch: Batch) -> tuple[Nest, Tensor]:
-        """The distribution's parameters and V(s), [L, n, ...]."""
+    def _forward(self, batch: Batch) -> tuple[Mapping[str, Nest], Tensor]:
+        """Returns the distribution's parameters and V(s), [L, n, ...]."""
         if self.joint is not None:
             return recurrent.unroll(self.joint, batch.observations, [], batch.starts)[0]
         parameters, _ = self.policy.unroll(batch.observations, batch.policy_state, batch.starts)

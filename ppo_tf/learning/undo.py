@@ -1,29 +1,31 @@
-"""Undoing an update as a whole, inside the compiled function that made it.
+"""Undoes an update as a whole, inside the compiled function that performs it.
 
-There is then no moment at which the weights in memory are bad, whenever the process is stopped.
+So the weights in memory are never bad, whenever the process is stopped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
+import keras
 import tensorflow as tf
 
 from ppo_tf.types import Tensor
 
 
-def snapshot(variables: Sequence[Any]) -> list[Tensor]:
-    """Copies of the variables' values."""
+def snapshot(variables: Sequence[tf.Variable | keras.Variable]) -> list[Tensor]:
+    """Returns copies of the variables' values."""
     return [tf.identity(variable) for variable in variables]
 
 
 def all_finite(scalars: Sequence[Tensor]) -> Tensor:
-    """Whether no scalar is NaN or infinite, bool scalar."""
+    """Returns whether all scalars are finite, as a bool scalar."""
     return tf.reduce_all(tf.math.is_finite(tf.stack([tf.cast(x, tf.float32) for x in scalars])))
 
 
-def keep_if(good: Tensor, variables: Sequence[Any], before: Sequence[Tensor]) -> None:
-    """Sets all variables back to the snapshot `before`, unless `good`, bool scalar, is true."""
+def keep_if(
+    good: Tensor, variables: Sequence[tf.Variable | keras.Variable], before: Sequence[Tensor]
+) -> None:
+    """Restores the snapshot `before` of all variables, unless `good`, a bool scalar, is true."""
     for variable, value in zip(variables, before, strict=True):
         variable.assign(tf.where(good, tf.convert_to_tensor(variable), value))

@@ -17,10 +17,12 @@ from ppo_tf import ops
 from ppo_tf.networks.initialization import Seeds
 from ppo_tf.types import Tensor
 
+Gates = list[Tensor]  # one float [n, units] per gate, or per part of the state
+
 CELLS = {"lstm": keras.layers.LSTMCell, "gru": keras.layers.GRUCell}
 
 
-def make_cell(cell: Any, units: int, seeds: Seeds) -> Any:
+def make_cell(cell: str | keras.layers.Layer, units: int, seeds: Seeds) -> keras.layers.Layer:
     """Makes a cell from its name, with orthogonal kernels of gain 1; returns a Keras cell as is.
 
     Args:
@@ -62,7 +64,7 @@ class Gated(NamedTuple):
 
 
 def unroll(
-    cell: Any, inputs: Tensor, starts: Tensor, state: list[Tensor]
+    cell: keras.layers.Layer, inputs: Tensor, starts: Tensor, state: list[Tensor]
 ) -> tuple[Tensor, list[Tensor]]:
     """Runs a cell over sequences, zeroing the state before each step where starts is true.
 
@@ -81,7 +83,7 @@ def unroll(
         states = _unroll_gated(gated, projected, starts, state)
         return states[0], states
 
-    def advance(carry, now):
+    def advance(carry: tuple[Tensor, list[Tensor]], now: Any) -> tuple[Tensor, list[Tensor]]:
         features, start = now
         return _step_any(cell, features, ops.emptied(start, carry[1]))
 
@@ -89,7 +91,9 @@ def unroll(
     return tf.scan(advance, (inputs, starts), initializer=(before, state))
 
 
-def step(cell: Any, inputs: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+def step(
+    cell: keras.layers.Layer, inputs: Tensor, state: list[Tensor]
+) -> tuple[Tensor, list[Tensor]]:
     """Runs one step of a cell on inputs [n, F]; returns (output [n, units], new state)."""
     gated = _gated(cell)
     if gated is None:
@@ -98,7 +102,9 @@ def step(cell: Any, inputs: Tensor, state: list[Tensor]) -> tuple[Tensor, list[T
     return state[0], state
 
 
-def _step_any(cell, inputs, state):
+def _step_any(
+    cell: keras.layers.Layer, inputs: Tensor, state: list[Tensor]
+) -> tuple[Tensor, list[Tensor]]:
     structure = cell.get_initial_state(batch_size=1)
     output, state = cell(inputs, tf.nest.pack_sequence_as(structure, state))
     return output, tf.nest.flatten(state)
@@ -108,7 +114,7 @@ def _recurrent(gated: Gated, h: Tensor) -> list[Tensor]:
     return [h @ k + b for k, b in zip(gated.kernels, gated.biases, strict=True)]
 
 
-def _gated(cell: Any) -> Gated | None:
+def _gated(cell: keras.layers.Layer) -> Gated | None:
     """The parts of an LSTM or GRU without dropout; None for any other cell."""
     is_lstm = type(cell) is keras.layers.LSTMCell  # a subclass may compute something else
     if not is_lstm and not (type(cell) is keras.layers.GRUCell and cell.reset_after):
@@ -123,12 +129,14 @@ def _gated(cell: Any) -> Gated | None:
     kernels = tf.split(cell.kernel.value, gates, axis=1)
     biases = tf.split(of_inputs, gates)
 
-    def lstm(x, r, state):  # Hochreiter and Schmidhuber 1997, forget gate by Gers et al. 2000
+    def lstm(x: Gates, r: Gates, state: Gates) -> Gates:
+        # Hochreiter and Schmidhuber 1997, forget gate by Gers et al. 2000
         enter, keep, new, leave = [a + b for a, b in zip(x, r, strict=True)]
         carry = gate(keep) * state[1] + gate(enter) * squash(new)
         return [gate(leave) * squash(carry), carry]
 
-    def gru(x, r, state):  # Cho et al. 2014, the reset gate after the matrix product
+    def gru(x: Gates, r: Gates, state: Gates) -> Gates:
+        # Cho et al. 2014, the reset gate after the matrix product
         keep = gate(x[0] + r[0])
         new = squash(x[2] + gate(x[1] + r[1]) * r[2])
         return [keep * state[0] + (1.0 - keep) * new]
@@ -153,24 +161,24 @@ def _unroll_gated(
     count = len(projected), len(gated.kernels), len(gated.biases), len(state)
 
     @tf.custom_gradient
-    def run(*flat):
+    def run(*flat: Tensor) -> tuple[Gates, Callable[..., Gates]]:
         projected, kernels, biases, state = _parts(flat, count)
         local = gated._replace(kernels=kernels, biases=biases)
 
-        def advance(carry, now):
+        def advance(carry: tuple[Gates, Gates], now: Any) -> tuple[Gates, Gates]:
             x, start = now
             before = ops.emptied(start, carry[0])
             return local.combine(x, _recurrent(local, before[0]), before), before
 
         states, befores = tf.scan(advance, (projected, starts), initializer=(state, state))
 
-        def backward(*d_states):
+        def backward(*d_states: Tensor) -> Gates:
             recurrent = ops.split_time(
                 _recurrent(local, ops.merge_time(befores[0])), starts.shape[0]
             )
             back = [tf.transpose(k) for k in kernels]
 
-            def retreat(carry, now):
+            def retreat(carry: tuple[Gates, ...], now: Any) -> tuple[Gates, Gates, Gates]:
                 x, r, before, start, d_here = now
                 with tf.GradientTape() as tape:
                     tape.watch([x, r, before])

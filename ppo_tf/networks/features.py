@@ -25,7 +25,7 @@ IMAGE_MIN_SIDE = 8
 
 
 def observation_features(
-    space: gymnasium.Space,
+    space: gymnasium.Space[Any],
     *,
     normalize: bool = True,
     exclude: Sequence[str] = (),
@@ -69,7 +69,7 @@ def observation_features(
         )
     seeds = seed if isinstance(seed, Seeds) else Seeds(seed)
 
-    def features_of(leaf: gymnasium.Space, inputs: Tensor, normalization: str) -> Tensor:
+    def features_of(leaf: gymnasium.Space[Any], inputs: Tensor, normalization: str) -> Tensor:
         if is_image(leaf):
             network_seed = None if callable(image_network) else seeds.next()
             return image_features(
@@ -95,7 +95,7 @@ def observation_features(
 
 
 def encoded_leaves(
-    space: gymnasium.Space, exclude: Sequence[str], mask_key: str | None
+    space: gymnasium.Space[Any], exclude: Sequence[str], mask_key: str | None
 ) -> spaces.Leaves:
     """Returns the leaves that become features: all but masks and what is excluded.
 
@@ -133,7 +133,7 @@ def encoded_leaves(
     return used
 
 
-def leaf_inputs(space: gymnasium.Space, paths: Iterable[str]) -> dict[str, Tensor]:
+def leaf_inputs(space: gymnasium.Space[Any], paths: Iterable[str]) -> dict[str, Tensor]:
     """Creates inputs {path: Keras tensor [B, ...]} for leaves of a composite space."""
     leaves: Any = spaces.leaves(space)
     names = layer_names(leaves)
@@ -159,7 +159,7 @@ def layer_names(paths: Iterable[str]) -> dict[str, str]:
     return names
 
 
-def is_image(leaf: gymnasium.Space) -> bool:
+def is_image(leaf: gymnasium.Space[Any]) -> bool:
     """Whether a space holds images: see `observation_features`."""
     if not isinstance(leaf, gymnasium.spaces.Box) or leaf.dtype != np.uint8:
         return False
@@ -169,7 +169,7 @@ def is_image(leaf: gymnasium.Space) -> bool:
     return is_gray or len(leaf.shape) == 3
 
 
-def _scaled_images(leaf, inputs, channels):
+def _scaled_images(leaf: Any, inputs: Tensor, channels: ImageChannels) -> Tensor:
     """uint8 [B, ...] to float [B, height, width, channels] in [0, 1]."""
     if len(leaf.shape) == 2:
         inputs = keras.ops.expand_dims(inputs, -1)
@@ -178,13 +178,13 @@ def _scaled_images(leaf, inputs, channels):
     return keras.ops.cast(inputs, "float32") * (1.0 / 255.0)
 
 
-def _one_hot(leaf, inputs):
+def _one_hot(leaf: Any, inputs: Tensor) -> Tensor:
     """Integers [B] to float [B, n]."""
     index = inputs - int(leaf.start) if leaf.start else inputs
     return keras.ops.one_hot(index, int(leaf.n), dtype="float32")
 
 
-def _one_hot_each(leaf, inputs):
+def _one_hot_each(leaf: Any, inputs: Tensor) -> Tensor:
     """Integers [B, *shape] to float [B, sum(nvec)], one segment per element in C order."""
     sizes, starts = np.ravel(leaf.nvec), np.ravel(leaf.start)
     element = np.repeat(np.arange(len(sizes)), sizes)  # of each entry of the result
@@ -195,17 +195,17 @@ def _one_hot_each(leaf, inputs):
     return keras.ops.cast(keras.ops.equal(values, category.astype(leaf.dtype)), "float32")
 
 
-def _floats(leaf, inputs):
+def _floats(leaf: Any, inputs: Tensor) -> Tensor:
     """Numbers [B, *shape] to float [B, n]."""
     return _flat(leaf, inputs if inputs.dtype == "float32" else keras.ops.cast(inputs, "float32"))
 
 
-def _flat(leaf, x):
+def _flat(leaf: Any, x: Tensor) -> Tensor:
     return x if len(leaf.shape) == 1 else keras.ops.reshape(x, (-1, math.prod(leaf.shape)))
 
 
 # Encoders of a leaf's values as float features [B, n]; images have networks instead.
-ENCODERS: dict[type[gymnasium.Space], Callable[[Any, Tensor], Tensor]] = {
+ENCODERS: dict[type[gymnasium.Space[Any]], Callable[[Any, Tensor], Tensor]] = {
     gymnasium.spaces.Box: _floats,
     gymnasium.spaces.Discrete: _one_hot,
     gymnasium.spaces.MultiDiscrete: _one_hot_each,
@@ -213,7 +213,7 @@ ENCODERS: dict[type[gymnasium.Space], Callable[[Any, Tensor], Tensor]] = {
 }
 
 
-def _encoder(path: str, leaf: gymnasium.Space) -> Callable[[Any, Tensor], Tensor]:
+def _encoder(path: str, leaf: gymnasium.Space[Any]) -> Callable[[Any, Tensor], Tensor]:
     for kind, encode in ENCODERS.items():
         if isinstance(leaf, kind):
             return encode

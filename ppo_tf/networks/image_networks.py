@@ -6,7 +6,7 @@ Each is a function of Keras tensors, for use in any functional model. It expects
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import keras
@@ -148,7 +148,9 @@ def image_features(images: Tensor, network: ImageNetwork, seed: int | None) -> T
     return NETWORKS[network](images, seed=seed)
 
 
-def _convolutions(x, filters, units, padding, seeds):
+def _convolutions(
+    x: Tensor, filters: Sequence[tuple[int, int, int]], units: int, padding: str, seeds: Seeds
+) -> Tensor:
     for channels, size, stride in filters:
         x = keras.layers.Conv2D(
             channels,
@@ -162,6 +164,6 @@ def _convolutions(x, filters, units, padding, seeds):
     return _flat_dense(x, units, seeds)
 
 
-def _flat_dense(x, units, seeds):
+def _flat_dense(x: Tensor, units: int, seeds: Seeds) -> Tensor:
     flat = keras.layers.Flatten(data_format="channels_last")(x)
     return dense(units, HIDDEN_GAIN, seeds, activation="relu")(flat)

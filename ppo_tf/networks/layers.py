@@ -52,7 +52,7 @@ class RunningNormalization(keras.layers.Layer):
         self.clip = clip
         self.epsilon = epsilon
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[Any, ...]) -> None:
         """Creates the statistics: one mean and one variance per input element."""
         options = {"trainable": False, "autocast": False, "dtype": "float32"}
         shape = input_shape[1:]
@@ -60,7 +60,7 @@ class RunningNormalization(keras.layers.Layer):
         self.variance = self.add_weight(name="variance", shape=shape, initializer="ones", **options)
         self.count = self.add_weight(name="count", shape=(), initializer="zeros", **options)
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         """Normalises inputs float [B, ...]; returns float of the same shape."""
         if _learning and id(self) not in _learning[-1][1]:
             weights, seen = _learning[-1]
@@ -96,14 +96,14 @@ class StateIndependentScale(keras.layers.Layer):
             raise ValueError(f"initial must be positive. Received: initial={initial}")
         self.initial = initial
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[Any, ...]) -> None:
         """Creates the log-scales."""
         initializer = keras.initializers.Constant(math.log(self.initial))
         self.log_scale = self.add_weight(
             name="log_scale", shape=(input_shape[-1],), initializer=initializer
         )
 
-    def call(self, loc):
+    def call(self, loc: Tensor) -> Tensor:
         """Returns the scales, float [B, n], for the locations loc [B, n]."""
         return keras.ops.broadcast_to(keras.ops.exp(self.log_scale), keras.ops.shape(loc))
 
@@ -138,7 +138,7 @@ class ExplorationDirections(keras.layers.Layer):
         self.size = size
         self.initial = initial
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[Any, ...]) -> None:
         """Creates the log-scales, one per feature and action element."""
         start = math.log(self.initial / (0.5 * math.sqrt(input_shape[-1])))
         self.log_scale = self.add_weight(
@@ -147,7 +147,7 @@ class ExplorationDirections(keras.layers.Layer):
             initializer=keras.initializers.Constant(start),
         )
 
-    def call(self, features):
+    def call(self, features: Tensor) -> Tensor:
         """Returns the directions, float [B, F, n], for features [B, F]."""
         features = keras.ops.stop_gradient(features)
         return keras.ops.expand_dims(features, -1) * keras.ops.exp(self.log_scale)
@@ -165,7 +165,8 @@ class MaskLogits(keras.layers.Layer):
     closer look at invalid action masking in policy gradient algorithms".
     """
 
-    def call(self, logits, valid):  # Keras gives an argument named "mask" a meaning of its own
+    # Keras gives an argument named "mask" a meaning of its own.
+    def call(self, logits: Tensor, valid: Tensor) -> Tensor:
         """Masks logits float [B, n] by valid, int or bool [B, n]; returns float [B, n]."""
         if logits.shape[-1] != valid.shape[-1]:  # would broadcast where one of them is 1
             raise ValueError(

@@ -24,10 +24,10 @@ from ppo_tf.networks.initialization import HIDDEN_GAIN, POLICY_GAIN, Seeds, dens
 from ppo_tf.spaces.masks import MASK_KEY, mask_paths, masked_leaves
 from ppo_tf.types import Nest, Tensor
 
-Environment = gymnasium.vector.VectorEnv | gymnasium.Env | gymnasium.Space
+Environment = gymnasium.vector.VectorEnv | gymnasium.Env | gymnasium.Space[Any]
 
 
-def observation_space(envs: Environment) -> gymnasium.Space:
+def observation_space(envs: Environment) -> gymnasium.Space[Any]:
     """Returns the observation space of one environment; a space is returned as is."""
     if isinstance(envs, gymnasium.Space):
         return envs
@@ -35,7 +35,7 @@ def observation_space(envs: Environment) -> gymnasium.Space:
     return envs.observation_space if space is None else space
 
 
-def action_space(envs: Environment) -> gymnasium.Space:
+def action_space(envs: Environment) -> gymnasium.Space[Any]:
     """Returns the action space of one environment.
 
     Raises:
@@ -47,13 +47,13 @@ def action_space(envs: Environment) -> gymnasium.Space:
     return envs.action_space if space is None else space
 
 
-def has_convolutions(model: Any) -> bool:
+def has_convolutions(model: keras.layers.Layer) -> bool:
     """Whether a Keras model or layer contains a two-dimensional convolution."""
     parts = getattr(model, "layers", ())
     return any(isinstance(p, keras.layers.Conv2D) or has_convolutions(p) for p in parts)
 
 
-def joint_model(actor: Any, critic: Any) -> keras.Model | None:
+def joint_model(actor: keras.Model, critic: keras.Model | None) -> keras.Model | None:
     """Joins an actor and a critic that share layers and inputs; otherwise returns None.
 
     Run separately, they would compute the shared layers twice: TensorFlow does not see that two
@@ -62,7 +62,7 @@ def joint_model(actor: Any, critic: Any) -> keras.Model | None:
     Returns:
         keras.Model from the actor's inputs to (the actor's outputs, the critic's output).
     """
-    if not getattr(actor, "inputs", None) or not getattr(critic, "inputs", None):
+    if critic is None or not (getattr(actor, "inputs", None) and getattr(critic, "inputs", None)):
         return None
     shared = {id(v) for v in actor.trainable_variables} & {
         id(v) for v in critic.trainable_variables
@@ -315,6 +315,7 @@ def _actor(
         state_dependent_scale=state_dependent_scale,
         seeds=seeds,
     )
-    if masks:  # then the observation is a Dict
+    if masks:
+        assert isinstance(inputs, dict)  # masks are parts of a Dict
         inputs = {**inputs, **{path: mask for path, (_, mask) in masks.items()}}
     return keras.Model(inputs, outputs, name=name)

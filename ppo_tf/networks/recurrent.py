@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -30,7 +31,9 @@ class Recurrent(keras.Model):
             an action mask, by their paths.
     """
 
-    def __init__(self, encoder: keras.Model, cell: Any, head: keras.Model, **kwargs: Any):
+    def __init__(
+        self, encoder: keras.Model, cell: keras.layers.Layer, head: keras.Model, **kwargs: Any
+    ):
         super().__init__(**kwargs)
         self.encoder, self.cell, self.head = encoder, cell, head
         if not cell.built:
@@ -41,7 +44,7 @@ class Recurrent(keras.Model):
         """Returns zeros [batch_size, units] for each part of the cell's state."""
         return tf.nest.flatten(self.cell.get_initial_state(batch_size=batch_size))
 
-    def call(self, observations: Nest, state: list[Tensor]) -> tuple[Nest, list[Tensor]]:
+    def call(self, observations: Nest, state: Sequence[Tensor]) -> tuple[Any, list[Tensor]]:
         """Runs one step.
 
         Args:
@@ -56,8 +59,8 @@ class Recurrent(keras.Model):
         return self._outputs(output, observations), state
 
     def unroll(
-        self, observations: Nest, state: list[Tensor], starts: Tensor
-    ) -> tuple[Nest, list[Tensor]]:
+        self, observations: Nest, state: Sequence[Tensor], starts: Tensor
+    ) -> tuple[Any, list[Tensor]]:
         """Runs whole sequences, zeroing the state before each step where starts is true.
 
         Args:
@@ -74,7 +77,7 @@ class Recurrent(keras.Model):
         outputs = self._outputs(ops.merge_time(output), merged)
         return ops.split_time(outputs, starts.shape[0]), states
 
-    def _outputs(self, output, observations):
+    def _outputs(self, output: Tensor, observations: Nest) -> Any:
         if isinstance(self.head.input, dict):
             known = observations if isinstance(observations, dict) else {}
             return forward(self.head, {**known, "features": output})
@@ -87,7 +90,9 @@ class Recurrent(keras.Model):
         return {**super().get_config(), **{k: serialize(v) for k, v in parts.items()}}
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> Recurrent:
         """The inverse of `get_config`."""
         config = dict(config)
         for name in ("encoder", "cell", "head"):
@@ -101,7 +106,7 @@ def recurrent_actor(
     envs: models.Environment,
     spec: ActionSpec | None = None,
     *,
-    cell: str | Any = "lstm",
+    cell: str | keras.layers.Layer = "lstm",
     units: int = 64,
     seed: int | None = None,
     mask_key: str | None = MASK_KEY,
@@ -139,7 +144,7 @@ def recurrent_actor(
 def recurrent_critic(
     envs: models.Environment,
     *,
-    cell: str | Any = "lstm",
+    cell: str | keras.layers.Layer = "lstm",
     units: int = 64,
     seed: int | None = None,
     **options: Any,
@@ -152,7 +157,7 @@ def recurrent_critic(
     return Recurrent(encoder, cell, head, name="critic")
 
 
-def forward(model: keras.Model, observations: Nest) -> Nest:
+def forward(model: keras.Model, observations: Nest) -> Any:
     """Runs a model; from a dict of observations it gets only the leaves that it takes.
 
     Raises:
@@ -180,17 +185,19 @@ def input_paths(model: keras.Model) -> set[str] | None:
     return set(model.input)
 
 
-def is_recurrent(model: Any) -> bool:
+def is_recurrent(model: keras.Model | None) -> bool:
     """Whether a model keeps a state from step to step."""
     return hasattr(model, "initial_state")
 
 
-def initial_state(model: Any, batch_size: int) -> list[Tensor]:
+def initial_state(model: keras.Model | None, batch_size: int) -> list[Tensor]:
     """Returns the state before an episode; empty for a model without a memory."""
-    return model.initial_state(batch_size) if is_recurrent(model) else []
+    if model is None or not is_recurrent(model):
+        return []
+    return model.initial_state(batch_size)
 
 
-def step(model: Any, observations: Nest, state: list[Tensor]) -> tuple[Nest, list[Tensor]]:
+def step(model: keras.Model, observations: Nest, state: list[Tensor]) -> tuple[Any, list[Tensor]]:
     """Runs one step of any model; returns (outputs [B, ...], new state)."""
     if is_recurrent(model):
         return model(observations, state)
@@ -198,8 +205,8 @@ def step(model: Any, observations: Nest, state: list[Tensor]) -> tuple[Nest, lis
 
 
 def unroll(
-    model: Any, observations: Nest, state: list[Tensor], starts: Tensor
-) -> tuple[Nest, list[Tensor]]:
+    model: keras.Model, observations: Nest, state: list[Tensor], starts: Tensor
+) -> tuple[Any, list[Tensor]]:
     """Runs any model over sequences; returns (outputs [T, B, ...], states after each step).
 
     See `Recurrent.unroll`.
@@ -210,7 +217,7 @@ def unroll(
     return ops.split_time(outputs, starts.shape[0]), []
 
 
-def encode(model: Any, observations: Nest) -> None:
+def encode(model: keras.Model, observations: Nest) -> None:
     """Runs the part of a model before its memory on observations [B, ...], to update its
     normalisers."""
     forward(model.encoder if isinstance(model, Recurrent) else model, observations)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
@@ -54,13 +55,15 @@ def check_actions(policy: Policy, envs: gymnasium.vector.VectorEnv) -> None:
     parameters, _ = policy.step(example, policy.initial_state(envs.num_envs))
     space = envs.single_action_space
     _check_sizes(policy, parameters, space)
-    actions = policy.action_map(policy.draw(parameters, (1, 2)))
+    actions = policy.action_map(policy.draw(parameters, np.array([1, 2], np.int32)))
     made, wanted = _described(actions, 1), _described(spaces.leaves(space), 0)
     if made != wanted:
         raise ValueError(f"The policy's actions must fit {space}: {wanted}. Received: {made}")
 
 
-def _check_sizes(policy: Policy, parameters: Nest, space: gymnasium.Space) -> None:
+def _check_sizes(
+    policy: Policy, parameters: Mapping[str, Any], space: gymnasium.Space[Any]
+) -> None:
     """Checks the parameters' sizes, one logit per category for instance, where a distribution is
     the default for its space."""
     try:
@@ -80,7 +83,7 @@ def _check_sizes(policy: Policy, parameters: Nest, space: gymnasium.Space) -> No
             )
 
 
-def _described(nest: Nest, first: int) -> Any:
+def _described(nest: Any, first: int) -> Any:
     """The dtype and shape of each leaf, without the first axes."""
     if isinstance(nest, dict):
         return {path: _described(nest[path], first) for path in sorted(nest)}

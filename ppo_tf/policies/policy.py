@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -13,7 +13,7 @@ from ppo_tf.actions.distributions import Joint, deserialize_family, serialize_fa
 from ppo_tf.actions.specs import Continuous, action_spec
 from ppo_tf.networks import recurrent
 from ppo_tf.networks.models import Environment, action_space, mlp_actor
-from ppo_tf.types import Distribution, DistributionFamily, Nest, Tensor
+from ppo_tf.types import ActionMap, Distribution, DistributionFamily, Nest, Tensor
 
 
 def _check_outputs(outputs: Any, family: DistributionFamily) -> None:
@@ -88,7 +88,7 @@ class Policy(keras.Model):
         self,
         actor: keras.Model,
         family: DistributionFamily,
-        action_map: Callable[[Tensor], Tensor],
+        action_map: ActionMap,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -118,7 +118,9 @@ class Policy(keras.Model):
         """Returns the state before an episode, each [batch_size, units]; empty without a memory."""
         return recurrent.initial_state(self.actor, batch_size)
 
-    def step(self, observations: Nest, state: Sequence[Tensor]) -> tuple[Nest, list[Tensor]]:
+    def step(
+        self, observations: Nest, state: Sequence[Tensor]
+    ) -> tuple[Mapping[str, Nest], list[Tensor]]:
         """Runs one step; returns (the distribution's parameters by name [B, ...], new state)."""
         parameters, state = recurrent.step(self.actor, observations, list(state))
         _check_outputs(parameters, self.family)
@@ -126,7 +128,7 @@ class Policy(keras.Model):
 
     def unroll(
         self, observations: Nest, state: Sequence[Tensor], starts: Tensor
-    ) -> tuple[Nest, list[Tensor]]:
+    ) -> tuple[Mapping[str, Nest], list[Tensor]]:
         """Runs whole sequences; returns (parameters [T, B, ...], states after each step).
 
         See `recurrent.Recurrent.unroll`.
@@ -135,7 +137,7 @@ class Policy(keras.Model):
         _check_outputs(parameters, self.family)
         return parameters, states
 
-    def draw(self, parameters: Nest, seed: Tensor | None) -> Nest:
+    def draw(self, parameters: Mapping[str, Nest], seed: Tensor | None) -> Nest:
         """Draws raw actions [B, ...] from the distribution; without a seed, returns its mode."""
         distribution = self.family(**parameters)
         return _mode(distribution) if seed is None else distribution.sample(seed=seed)
@@ -162,15 +164,15 @@ class Policy(keras.Model):
         parameters, state = self.step(observations, state)
         return self._result(self.draw(parameters, None), state)
 
-    def call(self, observations, state=()):
+    def call(self, observations: Nest, state: Sequence[Tensor] = ()) -> Any:
         """Returns deterministic actions for the environment, for observations [B, ...]."""
         parameters, state = self.step(observations, state)
         return self._result(self.action_map(self.draw(parameters, None)), state)
 
-    def _result(self, value, state):
+    def _result(self, value: Any, state: list[Tensor]) -> Any:
         return (value, state) if self.recurrent else value
 
-    def __dir__(self):
+    def __dir__(self) -> list[str]:
         # Keras saves what it finds here. The optimizer that callbacks see while `fit` runs is the
         # learner's and also holds the critic's moments: it does not belong in a policy's file.
         return [name for name in super().__dir__() if name != "optimizer"]
@@ -186,10 +188,12 @@ class Policy(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> Policy:
         """The inverse of `get_config`."""
 
-        def deserialize(value):
+        def deserialize(value: Any) -> Any:
             return keras.saving.deserialize_keras_object(value, custom_objects=custom_objects)
 
         config = dict(config)

@@ -10,5 +10,6 @@ from ppo_tf.spaces.composite import children as children
 from ppo_tf.spaces.composite import flatten as flatten
 from ppo_tf.spaces.composite import is_composite as is_composite
 from ppo_tf.spaces.composite import leaves as leaves
+from ppo_tf.spaces.composite import map_leaves as map_leaves
 from ppo_tf.spaces.composite import paths as paths
 from ppo_tf.spaces.composite import unflatten as unflatten

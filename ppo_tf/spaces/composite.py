@@ -7,28 +7,29 @@ space is its own single leaf and stays unchanged.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gymnasium
 
 from ppo_tf.types import Nest
 
-Leaves = gymnasium.Space | dict[str, gymnasium.Space]
+Leaves = gymnasium.Space[Any] | dict[str, gymnasium.Space[Any]]
 
 
-def is_composite(space: gymnasium.Space) -> bool:
+def is_composite(space: gymnasium.Space[Any]) -> bool:
     """Whether a space is a Dict or Tuple; any other space is plain, its own single leaf."""
     return isinstance(space, gymnasium.spaces.Dict | gymnasium.spaces.Tuple)
 
 
-def children(space: gymnasium.Space) -> list[tuple[Any, gymnasium.Space]]:
+def children(space: gymnasium.Space[Any]) -> list[tuple[Any, gymnasium.Space[Any]]]:
     """Returns (key or index, part) for each part of a Dict or Tuple; none for a plain space."""
     if isinstance(space, gymnasium.spaces.Dict):
         return list(space.spaces.items())
     return list(enumerate(space.spaces)) if isinstance(space, gymnasium.spaces.Tuple) else []
 
 
-def leaves(space: gymnasium.Space) -> Leaves:
+def leaves(space: gymnasium.Space[Any]) -> Leaves:
     """Returns the leaf spaces of a Dict or Tuple by path, and any other space itself.
 
     Raises:
@@ -36,7 +37,7 @@ def leaves(space: gymnasium.Space) -> Leaves:
     """
     if not is_composite(space):
         return space
-    found: dict[str, gymnasium.Space] = {}
+    found: dict[str, gymnasium.Space[Any]] = {}
     for path, _, leaf in _walk(space):
         if path in found:
             raise ValueError(f"Two leaves of the space have the path {path!r}. Received: {space}")
@@ -44,13 +45,13 @@ def leaves(space: gymnasium.Space) -> Leaves:
     return found
 
 
-def paths(space: gymnasium.Space) -> list[str]:
+def paths(space: gymnasium.Space[Any]) -> list[str]:
     """Returns the paths of the leaves of a Dict or Tuple; none for a plain space."""
     found = leaves(space)
     return list(found) if isinstance(found, dict) else []
 
 
-def flatten(space: gymnasium.Space, value: Any) -> Nest:
+def flatten(space: gymnasium.Space[Any], value: Any) -> Any | dict[str, Any]:
     """Flattens a value, or a batch of values, to {path: leaf value}; a plain one is unchanged.
 
     Args:
@@ -62,12 +63,12 @@ def flatten(space: gymnasium.Space, value: Any) -> Nest:
     return {path: _get(value, keys) for path, keys, _ in _walk(space)}
 
 
-def unflatten(space: gymnasium.Space, flat: Nest) -> Any:
+def unflatten(space: gymnasium.Space[Any], flat: Nest) -> Any:
     """Undoes `flatten`: nests the leaf values as the environment expects them."""
     if not is_composite(space):
         return flat
 
-    def build(space: gymnasium.Space, prefix: str) -> Any:
+    def build(space: gymnasium.Space[Any], prefix: str) -> Any:
         if not is_composite(space):
             return flat[prefix]
         parts = {key: build(part, _join(prefix, key)) for key, part in children(space)}
@@ -76,11 +77,29 @@ def unflatten(space: gymnasium.Space, flat: Nest) -> Any:
     return build(space, "")
 
 
+def map_leaves(function: Callable[..., Any], *nests: Any) -> Any | dict[str, Any]:
+    """Calls a function with the leaves of each path, or with the plain values as they are.
+
+    Args:
+        function: of as many arguments as there are nests.
+        nests: all plain, or all {path: leaf} with the same paths.
+
+    Returns:
+        What the function returns, nested likewise.
+    """
+    first = nests[0]
+    if not isinstance(first, dict):
+        return function(*nests)
+    return {path: function(*(nest[path] for nest in nests)) for path in first}
+
+
 def _join(prefix: str, key: Any) -> str:
     return f"{prefix}/{key}" if prefix else str(key)
 
 
-def _walk(space: gymnasium.Space, prefix: str = "", keys: tuple = ()):
+def _walk(
+    space: gymnasium.Space[Any], prefix: str = "", keys: tuple[Any, ...] = ()
+) -> Iterator[tuple[str, tuple[Any, ...], gymnasium.Space[Any]]]:
     """Yields (path, keys, leaf) for every leaf."""
     for key, part in children(space):
         path, inner = _join(prefix, key), (*keys, key)
@@ -90,7 +109,7 @@ def _walk(space: gymnasium.Space, prefix: str = "", keys: tuple = ()):
             yield path, inner, part
 
 
-def _get(value: Any, keys: tuple) -> Any:
+def _get(value: Any, keys: tuple[Any, ...]) -> Any:
     for key in keys:
         value = value[key]
     return value

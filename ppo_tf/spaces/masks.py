@@ -33,12 +33,14 @@ def is_mask(path: str, mask_key: str | None = MASK_KEY) -> bool:
     return mask_key is not None and (path == mask_key or path.startswith(mask_key + "/"))
 
 
-def mask_paths(observation_space: gymnasium.Space, mask_key: str | None = MASK_KEY) -> list[str]:
+def mask_paths(
+    observation_space: gymnasium.Space[Any], mask_key: str | None = MASK_KEY
+) -> list[str]:
     """Returns the paths of the masks in an observation; none for a plain observation."""
     return [p for p in paths(observation_space) if is_mask(p, mask_key)]
 
 
-def segment_sizes(action: gymnasium.Space) -> tuple[int, ...]:
+def segment_sizes(action: gymnasium.Space[Any]) -> tuple[int, ...]:
     """Returns the number of categories per choice: (n,) for Discrete, nvec for MultiDiscrete.
 
     Raises:
@@ -52,8 +54,8 @@ def segment_sizes(action: gymnasium.Space) -> tuple[int, ...]:
 
 
 def masked_leaves(
-    observation_space: gymnasium.Space,
-    action_space: gymnasium.Space,
+    observation_space: gymnasium.Space[Any],
+    action_space: gymnasium.Space[Any],
     mask_key: str | None = MASK_KEY,
 ) -> dict[str, str]:
     """Finds the action leaves that have a mask, and each mask's path in the observation.
@@ -113,7 +115,7 @@ def find_empty(mask: np.ndarray, sizes: Sequence[int]) -> int | None:
     return int(rows[0]) if len(rows) else None
 
 
-def _check(path: str, mask: gymnasium.Space, action: gymnasium.Space) -> None:
+def _check(path: str, mask: gymnasium.Space[Any], action: gymnasium.Space[Any]) -> None:
     received = f"Received: {path!r} is {mask}, the action space is {action}"
     try:
         sizes = segment_sizes(action)

@@ -55,7 +55,7 @@ def _sync_folder(folder: Path) -> None:
 class AppendedFile:
     """A file to append to, which can be truncated to its size at a checkpoint."""
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike[str]):
         self.path = Path(path)
         self._file: IO[bytes] | None = None
         self._size: int | None = None  # bytes to keep; None: none

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
-def check_new_folder(path: str | os.PathLike, argument: str = "path") -> Path:
+def check_new_folder(path: str | os.PathLike[str], argument: str = "path") -> Path:
     """Checks that a new folder can be created, and returns its path.
 
     Args:
@@ -37,7 +37,7 @@ def check_new_folder(path: str | os.PathLike, argument: str = "path") -> Path:
     return path
 
 
-def check_replaceable(path: str | os.PathLike, marker: str) -> Path:
+def check_replaceable(path: str | os.PathLike[str], marker: str) -> Path:
     """Checks that a folder can be created or replaced, and returns its path.
 
     Also cleans up what a crash during an earlier replacement left behind.

@@ -1,4 +1,4 @@
-"""Holding back what C++ libraries print and nobody can act on."""
+"""Suppresses messages of C++ libraries that users can do nothing about."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 
 @contextlib.contextmanager
 def held_back(show_if_failed: bool) -> Iterator[None]:
-    """Holds back what is written to file descriptor 2, where log levels don't reach.
+    """Context that suppresses output to file descriptor 2, where log levels have no effect.
 
     Args:
-        show_if_failed: whether it is shown after all if an exception comes out of the block.
+        show_if_failed: whether to show the output after all if the block raises an exception.
     """
     sys.stderr.flush()
     kept = os.dup(2)
@@ -38,18 +38,18 @@ def held_back(show_if_failed: bool) -> Iterator[None]:
 
 
 def quieten_tensorflow() -> None:
-    """Holds back TensorFlow's start-up messages, whoever imports it, unless the import fails.
+    """Suppresses TensorFlow's start-up messages, wherever it is imported, unless the import fails.
 
-    TensorFlow 2.21 writes about oneDNN and missing GPU drivers straight to file descriptor 2 while
-    its libraries load, whatever its log level. A user who sets TF_CPP_MIN_LOG_LEVEL gets what that
-    asks for. Once TensorFlow is imported there is nothing left to hold back.
+    While its libraries load, TensorFlow 2.21 writes about oneDNN and missing GPU drivers straight
+    to file descriptor 2, whatever its log level. If the user has set TF_CPP_MIN_LOG_LEVEL, or
+    TensorFlow is already imported, this does nothing.
     """
     if "tensorflow" not in sys.modules:
         sys.meta_path.insert(0, _QuietTensorFlow())
 
 
 class _QuietTensorFlow(importlib.abc.MetaPathFinder):
-    """Finds TensorFlow where it is, and has it run with its messages held back."""
+    """Finds TensorFlow as usual, but executes it with its messages suppressed."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -62,7 +62,7 @@ class _QuietTensorFlow(importlib.abc.MetaPathFinder):
         execute = spec.loader.exec_module
 
         def execute_quietly(module: ModuleType) -> None:
-            os.environ[LOG_LEVEL] = "3"  # counts after the import, too
+            os.environ[LOG_LEVEL] = "3"  # also applies after the import
             with held_back(show_if_failed=True):
                 execute(module)
 

@@ -50,7 +50,7 @@ class Checkpoints:
 
     def __init__(
         self,
-        folder: str | os.PathLike,
+        folder: str | os.PathLike[str],
         *,
         every: int = 100_000,
         keep: int = 3,

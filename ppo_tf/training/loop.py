@@ -20,7 +20,7 @@ from ppo_tf.learning import diagnostics
 from ppo_tf.learning.learner import Learner
 from ppo_tf.learning.optimizers import count_iterations
 from ppo_tf.training.checkpoints import Checkpoints, learner_variables, restore_learner
-from ppo_tf.types import Collector, Episode, NonFiniteError
+from ppo_tf.types import Collector, Episode, NonFiniteError, Resumable
 
 EPISODE_WINDOW = 100  # the PPO paper scores the last 100 episodes
 
@@ -182,7 +182,7 @@ class _RunState:
     iterations: int = 0  # completed so far
     episodes: int = 0  # finished so far
     seconds: float = 0.0  # time spent training so far
-    recent: collections.deque = field(
+    recent: collections.deque[Episode] = field(
         default_factory=lambda: collections.deque(maxlen=EPISODE_WINDOW)
     )
 
@@ -198,7 +198,13 @@ class _RunState:
         return state
 
 
-def _iterate(learner, collector, state, start, callback_list) -> Logs | None:
+def _iterate(
+    learner: Learner,
+    collector: Collector,
+    state: _RunState,
+    start: float,
+    callback_list: _Callbacks,
+) -> Logs | None:
     """Runs one iteration; returns its logs, or None if the update failed and a callback stopped
     training."""
     callback_list.on_epoch_begin(state.iterations)
@@ -231,7 +237,14 @@ def _iterate(learner, collector, state, start, callback_list) -> Logs | None:
     }
 
 
-def _save(checkpoints, steps, learner, collector, callbacks, state) -> None:
+def _save(
+    checkpoints: Checkpoints,
+    steps: int,
+    learner: Learner,
+    collector: Any,  # a Collector with begin_episodes
+    callbacks: Sequence[keras.callbacks.Callback],
+    state: _RunState,
+) -> None:
     """Starts new episodes, then saves everything that the next iteration depends on."""
     collector.begin_episodes(learner.iterations)
     learner.begin_episodes(collector.num_envs)
@@ -241,7 +254,12 @@ def _save(checkpoints, steps, learner, collector, callbacks, state) -> None:
     checkpoints.save(steps, learner_variables(learner), values)
 
 
-def _restore(checkpoints, learner, collector, callbacks) -> _RunState:
+def _restore(
+    checkpoints: Checkpoints,
+    learner: Learner,
+    collector: Any,  # a Collector with begin_episodes
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> _RunState:
     """Restores the newest checkpoint and returns its run state; without one, the initial state."""
     found = checkpoints.latest()
     if found is None:
@@ -257,9 +275,11 @@ def _restore(checkpoints, learner, collector, callbacks) -> _RunState:
     return state
 
 
-def _resumable(callbacks) -> list[tuple[str, Any]]:
+def _resumable(
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> list[tuple[str, Resumable]]:
     """The callbacks that can resume, with names that stay the same in the next process."""
-    counts: collections.Counter = collections.Counter()
+    counts: collections.Counter[str] = collections.Counter()
     found = []
     for callback in callbacks:
         if hasattr(callback, "load_state"):
@@ -269,7 +289,7 @@ def _resumable(callbacks) -> list[tuple[str, Any]]:
     return found
 
 
-def _forget_nan(callbacks) -> None:
+def _forget_nan(callbacks: Sequence[keras.callbacks.Callback]) -> None:
     """Resets a callback's best value if it is NaN.
 
     Keras' EarlyStopping and similar callbacks take the first value as the best so far; if that is

@@ -1,4 +1,4 @@
-"""What `ppo-tf plot` draws: runs read from folders, grouped into curves, drawn as panels.
+"""The parts of `ppo-tf plot`: runs are read from folders, grouped into curves, drawn as panels.
 
 Nothing here imports TensorFlow, and only drawing imports Matplotlib.
 """

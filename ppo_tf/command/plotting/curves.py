@@ -1,4 +1,4 @@
-"""From folders to runs, and from runs to curves: the mean over seeds and its 95% bootstrap band."""
+"""Reads runs and computes their curves: the mean over seeds and its 95% bootstrap band."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from typing import Any, NamedTuple
 import numpy as np
 
 STEPS = "rollout/steps"
-RESAMPLES = 2_000  # of the bootstrap
+RESAMPLES = 2_000  # bootstrap resamples
 
 
 class Run(NamedTuple):
-    """A run's curve and what it came from."""
+    """A run: its curve, folder and settings."""
 
     folder: Path
     env: str
-    settings: dict[str, Any]  # {name: value}, the seed among them
+    settings: dict[str, Any]  # {name: value}, including the seed
     steps: np.ndarray  # float [N], increasing environment steps
     values: np.ndarray  # float [N], of the metric
     columns: list[str]  # of metrics.csv
 
 
-Groups = dict[str, dict[tuple[str, ...], list[Run]]]  # of runs, by environment and settings
-Band = np.ndarray | None  # one edge of it, float [N]; None for a single run
+Groups = dict[str, dict[tuple[str, ...], list[Run]]]  # runs by environment and settings
+Band = np.ndarray | None  # one edge, float [N]; None for a single run
 
 
 def find(patterns: Iterable[str]) -> list[Path]:
-    """The folders of runs: those named, those below folders and those that globs match."""
+    """Returns the folders of runs: those named, those inside folders and those matching globs."""
     found: dict[Path, Path] = {}
     for pattern in patterns:
         matches = [Path(match) for match in sorted(glob.glob(pattern))] or [Path(pattern)]
@@ -41,13 +41,13 @@ def find(patterns: Iterable[str]) -> list[Path]:
             raise ValueError(f"No such folder. Received: {pattern}")
         runs = [file.parent for match in matches for file in sorted(match.rglob("metrics.csv"))]
         if not runs:
-            raise ValueError(f"No run, a folder with metrics.csv, is there. Received: {pattern}")
+            raise ValueError(f"No run (a folder with metrics.csv) found. Received: {pattern}")
         found |= {folder.resolve(): folder for folder in runs}
     return list(found.values())
 
 
 def read(folder: Path, metric: str) -> Run:
-    """The run in a folder. Rows without a value are left out, so it may have none."""
+    """Reads the run in a folder. Rows without a value are skipped, so there may be no points."""
     config = json.loads((folder / "config.json").read_text())
     if lacking := {"env", "seed", "settings"} - config.keys():
         raise ValueError(f"{folder}/config.json has no {', '.join(sorted(lacking))}.")
@@ -64,7 +64,7 @@ def read(folder: Path, metric: str) -> Run:
 
 
 def drawable(runs: Sequence[Run], metric: str) -> tuple[list[Run], list[str]]:
-    """The runs to draw, and a line about each of the others."""
+    """Returns the runs to draw, and a message about each of the others."""
     columns = dict.fromkeys(column for run in runs for column in run.columns)
     if columns and metric not in columns:
         raise ValueError(f"--metric must be one of {', '.join(columns)}. Received: {metric}")
@@ -74,21 +74,21 @@ def drawable(runs: Sequence[Run], metric: str) -> tuple[list[Run], list[str]]:
         key = json.dumps([run.env, run.settings], sort_keys=True)
         other = kept.get(key)
         if not len(run.steps):
-            notes.append(f"left out, it has no {metric}: {run.folder}")
+            notes.append(f"skipped {run.folder}: it has no {metric}")
         elif other is None:
             kept[key] = run
         else:  # the same numbers twice would make the band too narrow
             shorter, kept[key] = sorted([run, other], key=lambda run: run.steps[-1])
             notes.append(
-                f"left out, {kept[key].folder} has its seed and settings: {shorter.folder}"
+                f"skipped {shorter.folder}: {kept[key].folder} has the same seed and settings"
             )
     if not kept:
-        raise ValueError(f"Nothing to draw, no run has values. Received: metric={metric}")
+        raise ValueError(f"Nothing to draw: no run has values. Received: metric={metric}")
     return list(kept.values()), notes
 
 
 def smoothed(run: Run, window: int) -> Run:
-    """The run with each value the mean of those at the last `window` steps."""
+    """Replaces each value of a run by the mean of the values in the last `window` steps."""
     first = np.searchsorted(run.steps, run.steps - window, side="right")
     sums = np.concatenate([[0.0], np.cumsum(run.values)])
     last = np.arange(1, len(run.steps) + 1)
@@ -96,7 +96,7 @@ def smoothed(run: Run, window: int) -> Run:
 
 
 def grouped(runs: Iterable[Run], names: Sequence[str]) -> Groups:
-    """The runs by environment and by their values of the settings `names`, in the given order."""
+    """Groups runs by environment and by their values of the settings `names`, keeping the order."""
     groups: Groups = defaultdict(lambda: defaultdict(list))
     for run in runs:
         groups[run.env][tuple(shown(run.settings.get(name)) for name in names)].append(run)
@@ -104,7 +104,7 @@ def grouped(runs: Iterable[Run], names: Sequence[str]) -> Groups:
 
 
 def labels(groups: Groups, names: Sequence[str]) -> dict[tuple[str, ...], str]:
-    """A label for each curve: the settings in which the curves of an environment differ."""
+    """Returns a label per curve: the settings in which the curves of an environment differ."""
     differ = [
         i
         for i, _ in enumerate(names)
@@ -115,16 +115,16 @@ def labels(groups: Groups, names: Sequence[str]) -> dict[tuple[str, ...], str]:
 
 
 def shown(value: Any) -> str:
-    """A setting's value as its flag takes it."""
+    """Formats the value of a setting as its flag accepts it."""
     if isinstance(value, list):
         return ",".join(map(str, value))
     return "none" if value is None else str(value)
 
 
 def curve(runs: Sequence[Run]) -> tuple[np.ndarray, np.ndarray, Band, Band]:
-    """(steps, mean, low, high), each float [N], of the runs of one curve.
+    """Returns (steps, mean, low, high), each float [N], of the runs of one curve.
 
-    The runs are interpolated to the steps that any of them has, as far as all of them have values.
+    The runs are interpolated to the union of their steps, within the range that all of them cover.
     """
     low, high = max(run.steps[0] for run in runs), min(run.steps[-1] for run in runs)
     grid = np.unique(np.concatenate([run.steps for run in runs]))
@@ -137,8 +137,11 @@ def curve(runs: Sequence[Run]) -> tuple[np.ndarray, np.ndarray, Band, Band]:
 
 
 def band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(low, high), float [N]: the 95% percentile bootstrap interval of the mean of values
-    [runs, N]."""
+    """Returns (low, high), float [N]: the 95% percentile bootstrap interval of the mean over runs.
+
+    Args:
+        values: float [runs, N].
+    """
     from scipy.stats import bootstrap
 
     interval = bootstrap(

@@ -1,4 +1,4 @@
-"""From curves to a picture: a panel per environment and one legend for all."""
+"""Draws curves: a panel per environment and one legend for all."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ LEGEND_ROW = 0.22  # height, inches
 
 
 def draw(groups: Groups, names: Sequence[str], metric: str) -> Any:
-    """A Matplotlib figure with a panel per environment and one legend for all.
+    """Returns a Matplotlib figure with a panel per environment and one legend for all.
 
     Args:
         groups: the runs of each curve, by environment and by their values of the settings `names`.
-        names: settings that the runs of one curve share.
-        metric: what the vertical axes show.
+        names: settings that the runs of a curve share.
+        metric: label of the vertical axes.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -29,7 +29,7 @@ def draw(groups: Groups, names: Sequence[str], metric: str) -> Any:
     rows = math.ceil(len(groups) / columns)
     figure = Figure(layout="constrained")
     label_of = labels(groups, names)
-    # Petroff's ten colours can be told apart with colour-blindness too; then dashes come.
+    # Petroff's ten colours are distinct to colour-blind readers too; dashes come after them.
     looks = itertools.product(["-", "--", ":", "-."], matplotlib.color_sequences["petroff10"])
     look_of = dict(zip(dict.fromkeys(label_of.values()), itertools.cycle(looks), strict=False))
     lines: dict[str, Any] = {}
@@ -71,7 +71,7 @@ def _draw_curve(axes: Any, runs: Sequence[Run], look: tuple[str, Any]) -> Any:
 
 
 def _decorate(axes: Any, title: str, metric: str) -> None:
-    """Title, labels, grid and ticks of a panel."""
+    """Sets the title, labels, grid and ticks of a panel."""
     axes.set_title(title)
     axes.set_xlabel("environment steps")
     axes.set_ylabel(metric)
@@ -82,7 +82,7 @@ def _decorate(axes: Any, title: str, metric: str) -> None:
 
 
 def counted(groups: Sequence[Sequence[Run]]) -> str:
-    """How many runs the curves of a label are made of, such as "5 seeds"."""
+    """Returns the number of runs in the curves of a label, such as "5 seeds"."""
     few, many = min(map(len, groups)), max(map(len, groups))
     if many == 1:
         return f"seed {groups[0][0].settings['seed']}" if len(groups) == 1 else "1 seed"
@@ -91,5 +91,5 @@ def counted(groups: Sequence[Sequence[Run]]) -> str:
 
 
 def thousands(value: float, position: int) -> str:
-    """A tick's text, such as 1,000,000."""
+    """Formats a tick, such as 1,000,000."""
     return f"{value:,.10g}".replace("-", "\N{MINUS SIGN}")

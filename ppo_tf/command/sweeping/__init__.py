@@ -1,4 +1,4 @@
-"""What `ppo-tf sweep` is made of: what to try, the runs to make, their processes, the results.
+"""The parts of `ppo-tf sweep`: the request, what to try, the runs, their processes, the results.
 
-Nothing here imports TensorFlow: runs are processes of the training command.
+Nothing here imports TensorFlow: each run is a process of the training command.
 """

@@ -19,18 +19,18 @@ from ppo_tf.command.sweeping.space import as_flags, describe
 
 @dataclass
 class Run:
-    """One training run: settings, a seed, and what became of it.
+    """One training run: its settings, its seed and its outcome.
 
     Attributes:
-        label: what printed lines call it.
-        group: name of its setting, the same for all seeds.
-        settings: values by name, as the space has them; the seed is not among them.
+        label: name of the run in printed lines.
+        group: name of its settings, the same for all seeds.
+        settings: values by name, as in the space; without the seed.
         seed: the run's seed.
         folder: log folder.
-        trial: Optuna's number, in a search.
+        trial: number of the Optuna trial, in a search.
         status: waiting, running, finished, failed, pruned or interrupted.
         error: why it failed or was pruned.
-        process: where it runs, once it has been started.
+        process: its process, once started.
     """
 
     label: str
@@ -49,28 +49,28 @@ class Run:
 
     @property
     def output(self) -> Path:
-        """File of what the run printed."""
+        """Path of the file with the run's output."""
         return self.folder.with_name(self.folder.name + ".txt")
 
     @functools.cached_property
     def evaluation(self) -> tuple[float, float]:
-        """Mean and standard deviation of the final deterministic evaluation's returns."""
+        """Mean and standard deviation of the returns in the final deterministic evaluation."""
         results = json.loads((self.folder / RESULT).read_text())["deterministic"]
         return results["mean_return"], results["std_return"]
 
     def metrics(self, *names: str) -> list[list[float]]:
-        """Columns of metrics.csv as rows of floats, NaN where a quantity has no value yet."""
+        """Reads columns of metrics.csv as rows of floats, NaN where a field is empty."""
         try:
             lines = (self.folder / "metrics.csv").read_text().splitlines(keepends=True)
         except FileNotFoundError:
             return []
-        rows = csv.reader(line for line in lines if line.endswith("\n"))  # the last, half written
+        rows = csv.reader(line for line in lines if line.endswith("\n"))  # whole lines only
         header = next(rows, None)
         columns = [header.index(name) for name in names] if header else []
         return [[float(row[i] or "nan") for i in columns] for row in rows]
 
     def total_steps(self) -> int | None:
-        """How many steps the run trains for; None before it has said so."""
+        """Returns the number of steps the run trains for; None before config.json is written."""
         try:
             config = json.loads((self.folder / CONFIG).read_text())
         except FileNotFoundError:
@@ -95,7 +95,7 @@ class Run:
         return round((steps - first_steps) / (seconds - first_seconds), 1)
 
     def last_error(self) -> str:
-        """The last error that the run printed, else its last line."""
+        """Returns the last error that the run printed, or its last line if there is none."""
         lines = self.output.read_text(errors="replace").split("\n") if self.output.exists() else []
         lines = [line for line in lines if line.strip()] or ["no output"]
         errors = [line for line in lines if line.startswith("error: ")]
@@ -103,18 +103,18 @@ class Run:
 
 
 def folder_name(settings: Mapping[str, Any], prefix: Sequence[str] = ()) -> str:
-    """Settings as the name of a folder: what is no letter, digit or . = + becomes a hyphen."""
+    """Returns a folder name for settings: all but letters, digits and _ . = + become hyphens."""
     parts = [*prefix, *(flag.removeprefix("--") for flag in as_flags(settings))]
-    return re.sub(r"[^\w.=+]", "-", "-".join(parts))[:200]  # of the 255 that file systems take
+    return re.sub(r"[^\w.=+]", "-", "-".join(parts))[:200]  # file systems allow 255
 
 
 class Grid:
     """Every combination of the values, with every seed; see `processes.Source`.
 
     Args:
-        folder: the sweep's.
+        folder: folder of the sweep.
         space: values by setting.
-        seeds: runs per combination, count.
+        seeds: number of runs per combination.
 
     Raises:
         ValueError: two combinations would have the same folder.
@@ -126,9 +126,9 @@ class Grid:
         ]
         names = [folder_name(s) for s in settings]
         if len(set(names)) < len(names):
-            raise ValueError(f"Two settings of the grid have the same name. Received: {names}")
+            raise ValueError(f"Two combinations have the same folder name. Received: {names}")
         self._runs: list[Run] = []
-        for seed in range(seeds):  # the seeds outside, so that every setting has a first result
+        for seed in range(seeds):  # outer loop: every combination gets a result early
             for setting, name in zip(settings, names, strict=True):
                 run_folder = folder / "-".join(filter(None, [name, f"seed{seed}"]))
                 label = f"{len(self._runs) + 1}/{len(names) * seeds} "
@@ -137,16 +137,16 @@ class Grid:
         self._waiting = collections.deque(r for r in self._runs if r.status != "finished")
 
     def next(self) -> Run | None:
-        """The next run to start; None if there is none."""
+        """Returns the next run to start, or None."""
         return self._waiting.popleft() if self._waiting else None
 
     def prune(self, run: Run) -> bool:
-        """A grid is trained to the end."""
+        """Returns False: the runs of a grid are never pruned."""
         return False
 
     def end(self, run: Run) -> None:
-        """Nothing follows from a run's end."""
+        """Does nothing."""
 
     def runs(self) -> list[Run]:
-        """All runs, also those that wait."""
+        """Returns all runs, including those waiting."""
         return self._runs

@@ -1,6 +1,6 @@
-"""The runs of a sweep as processes: started side by side, watched, ended.
+"""Runs a sweep's training runs as parallel processes.
 
-Runs are processes so that a crash ends one run only, and so that each gets its share of the cores.
+Separate processes ensure that a crash ends one run only and that each gets its share of the cores.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from ppo_tf.command.sweeping.request import Request, training_flags
 
 TRAIN = ("-m", "ppo_tf", "train")  # the training command, as Python's arguments
 POLL_SECONDS = 0.05
-LOOK_SECONDS = 1.0  # between two looks at the metrics of a run
-GRACE_SECONDS = 60.0  # for an interrupted run to end by itself
+LOOK_SECONDS = 1.0  # between two looks at a run's metrics
+GRACE_SECONDS = 60.0  # for an interrupted run to end on its own
 KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 
 
@@ -29,19 +29,19 @@ class Source(Protocol):
     """Where the runs of a sweep come from: a grid or a search."""
 
     def next(self) -> Run | None:
-        """A run to start; None if there is none now."""
+        """Returns a run to start, or None if there is none now."""
         ...
 
     def prune(self, run: Run) -> bool:
-        """Whether a running run is to be stopped."""
+        """Whether to stop a running run."""
         ...
 
     def end(self, run: Run) -> None:
-        """Takes what became of a run."""
+        """Processes the outcome of a run."""
         ...
 
     def runs(self) -> list[Run]:
-        """All runs so far."""
+        """Returns all runs so far."""
         ...
 
 
@@ -53,16 +53,16 @@ def run_all(
     signals: Sequence[int],
     on_end: Callable[[Run], None],
 ) -> None:
-    """Keeps `jobs` processes running until the source has no more runs, or a signal came.
+    """Keeps `jobs` processes running until the source has no more runs or a signal arrives.
 
     Args:
         source: where runs come from.
-        asked: what the sweep is asked to do.
-        jobs: processes side by side, count.
-        threads: of each process, count.
-        signals: signals received so far, see `caught_signals`. The first interrupts what runs,
-            the second kills it.
-        on_end: called with every run that has ended, after the source.
+        asked: the request.
+        jobs: number of parallel processes.
+        threads: number of threads of each process.
+        signals: signals received so far, see `caught_signals`. The first interrupts the runs, the
+            second kills them.
+        on_end: called with every run that has ended, after the source's `end`.
     """
     running: list[Run] = []
     next_look = deadline = None
@@ -101,9 +101,9 @@ def run_all(
 def _start(run: Run, asked: Request, threads: int) -> None:
     """Starts the run's process in the background."""
     arguments = [*training_flags(run.settings, asked), f"--seed={run.seed}"]
-    arguments += [f"--logdir={run.folder}", "--resume=auto"]  # goes on, if there is a checkpoint
+    arguments += [f"--logdir={run.folder}", "--resume=auto"]  # from its checkpoint, if any
     names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
-    # The user's own values win. Unbuffered, so that lines stand in the order they were printed in.
+    # The user's own values win. Unbuffered, so that lines appear in the order of printing.
     environment = dict.fromkeys(names, str(threads)) | os.environ | {"PYTHONUNBUFFERED": "1"}
     command = [asked["script"]] if "script" in asked else TRAIN
     with open(run.output, "w") as output:
@@ -113,13 +113,13 @@ def _start(run: Run, asked: Request, threads: int) -> None:
             stdout=output,
             stderr=subprocess.STDOUT,
             env=environment,
-            start_new_session=True,  # Ctrl-C reaches the sweep alone, which passes it on
+            start_new_session=True,  # only the sweep gets Ctrl-C, and passes it on
         )
     run.status = "running"
 
 
 def _send(run: Run, number: int) -> None:
-    """Sends a signal to the run and to the processes that it started itself."""
+    """Sends a signal to the run and to the processes that it started."""
     if os.name == "posix":
         with contextlib.suppress(ProcessLookupError, PermissionError):  # it has just ended
             os.killpg(run.process.pid, number)
@@ -128,10 +128,10 @@ def _send(run: Run, number: int) -> None:
 
 
 def _settle(run: Run, interrupted: bool) -> None:
-    """Sets what became of a run whose process has ended."""
+    """Sets the status of a run whose process has ended."""
     code = run.process.returncode
     if (code == 0 or interrupted) and (run.folder / RESULT).exists():
-        run.status = "finished"  # its last file
+        run.status = "finished"  # the result is its last file
     elif interrupted and run.status != "pruned":
         run.status = "interrupted"
     elif run.status != "pruned":
@@ -141,13 +141,16 @@ def _settle(run: Run, interrupted: bool) -> None:
 
 @contextlib.contextmanager
 def caught_signals() -> Iterator[list[int]]:
-    """A context in which Ctrl-C and requests to end do not raise, but are appended to the list that
-    it gives."""
+    """Context in which Ctrl-C and termination signals do not raise, but are appended to a list.
+
+    Yields:
+        The list of signal numbers received so far.
+    """
     signals: list[int] = []
     before: dict[int, Any] = {}
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
-        # Ignored, as under nohup, a hang-up remains so. SIGINT must not: the runs would inherit it.
+        # An ignored hang-up (nohup) stays ignored; an ignored SIGINT would be inherited by runs.
         if number and not (name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN):
             before[number] = signal.signal(number, lambda received, frame: signals.append(received))
     try:
@@ -158,7 +161,7 @@ def caught_signals() -> Iterator[list[int]]:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Returns the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,7 +1,7 @@
-"""What a sweep is asked to do: from the flags and sweep.json to a dict, checked.
+"""The request of a sweep: a dict, checked, made from the flags and sweep.json.
 
-The dict has "env", "seeds" and, where they are given, "grid", "search", "trials", "prune", "script"
-and "train_flags".
+It has "env", "seeds" and, if given, "grid", "search", "trials", "prune", "script" and
+"train_flags".
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ Request = dict[str, Any]
 
 
 def complete(given: Mapping[str, Any], before: Request) -> Request:
-    """What to do, in the order of `given`.
+    """Returns the request, in the order of `given`.
 
     Args:
-        given: everything by name, from the flags; None or empty where nothing is said.
-        before: the folder's sweep.json, which fills the gaps unless "env" is given; empty for a
-            new sweep.
+        given: every entry by name, from the flags; None or empty if not given.
+        before: contents of the folder's sweep.json, which fill the gaps unless "env" is given;
+            empty for a new sweep.
 
     Raises:
         ValueError: bad input.
@@ -33,11 +33,11 @@ def complete(given: Mapping[str, Any], before: Request) -> Request:
     if "env" not in asked:
         raise ValueError("--env is required, for instance --env=Pendulum-v1.")
     if "grid" in asked and "search" in asked:
-        raise ValueError("--grid and --search exclude each other. Received: both")
+        raise ValueError("--grid and --search cannot be combined. Received: both")
     if "search" in asked:
         asked = {"trials": 20, "prune": True} | asked
     elif "trials" in asked or "prune" in asked:
-        raise ValueError("--trials and --prune belong to a search. Received: no --search")
+        raise ValueError("--trials and --prune need a search. Received: no --search")
     asked = {"seeds": 1} | asked
     for name in ("seeds", "trials"):
         if asked.get(name, 1) < 1:
@@ -47,7 +47,7 @@ def complete(given: Mapping[str, Any], before: Request) -> Request:
 
 
 def _check_train_flags(asked: Request) -> None:
-    """What follows -- must leave alone what the sweep itself says to every run."""
+    """Raises ValueError if the flags after -- include one that the sweep itself sets."""
     ours = {"env", "seed", "logdir", "export_dir", "resume"}
     ours |= asked.get("grid", {}).keys() | asked.get("search", {}).keys()
     for word in asked.get("train_flags", []):
@@ -57,19 +57,19 @@ def _check_train_flags(asked: Request) -> None:
 
 
 def check_folder(folder: Path, before: Request, asked: Request) -> None:
-    """Refuses a folder that holds something else. A grid's seeds, or a search's trials, may grow.
+    """Checks that a folder is free or holds the same sweep; seeds or trials may increase.
 
     Args:
-        folder: the sweep's.
-        before: the folder's sweep.json; empty where there is none.
-        asked: what is asked for now.
+        folder: folder of the sweep.
+        before: contents of the folder's sweep.json; empty if there is none.
+        asked: the request.
 
     Raises:
-        ValueError: it is neither new nor empty nor of this sweep.
+        ValueError: the folder is neither new nor empty nor that of this sweep.
     """
     if not before:
         if not is_new(folder):
-            raise ValueError(f"sweepdir must be new, empty or of a sweep. Received: {folder}")
+            raise ValueError(f"sweepdir must be new, empty or hold a sweep. Received: {folder}")
         return
     more = "trials" if "search" in asked else "seeds"
     for name in dict.fromkeys([*asked, *before]):
@@ -81,6 +81,6 @@ def check_folder(folder: Path, before: Request, asked: Request) -> None:
 
 
 def training_flags(settings: Mapping[str, Any], asked: Request) -> list[str]:
-    """The training command's flags for a setting, with those that follow --."""
+    """Returns the training command's flags for settings, including those given after --."""
     train_flags: Sequence[str] = asked.get("train_flags", [])
     return [f"--env={asked['env']}", *as_flags(settings), *train_flags]

@@ -18,21 +18,22 @@ LOOKS = 10  # per run, one after each tenth of its steps
 
 
 class Search:
-    """Optuna's trials: a TPE sampler chooses settings, a median pruner stops what falls behind.
+    """Optuna's trials: a TPE sampler chooses settings, a median pruner stops poor trials.
 
-    A trial runs its seeds one after the other. Its value is the mean of their final deterministic
+    A trial runs its seeds one after another. Its value is the mean of their final deterministic
     evaluations. The pruner compares training returns of the same seed at the same tenth of the
-    steps. The study is a file in the sweep's folder, study.journal. Methods: `processes.Source`.
+    steps. The study is stored in study.journal in the sweep's folder. See `processes.Source` for
+    the methods.
 
     Sources: Bergstra et al. 2011, "Algorithms for Hyper-Parameter Optimization"; Golovin et al.
     2017, "Google Vizier: A Service for Black-Box Optimization", section 3.2.2.
 
     Args:
-        folder: the sweep's.
+        folder: folder of the sweep.
         space: values or ranges by setting.
-        seeds: runs per trial, count.
-        trials: count.
-        prune: whether trials below the median are stopped.
+        seeds: number of runs per trial.
+        trials: number of trials.
+        prune: whether to stop trials below the median.
 
     Raises:
         ImportError: Optuna is not installed.
@@ -62,7 +63,7 @@ class Search:
             else pruners.NopPruner(),
             load_if_exists=True,
         )
-        self._open: dict[int | None, Any] = {}  # Optuna's trials that are not told yet, by number
+        self._open: dict[int | None, Any] = {}  # {number: Optuna trial without a result}
         self._runs: list[Run] = []
         self._waiting: collections.deque[Run] = collections.deque()
         for trial in self._study.get_trials():
@@ -72,7 +73,7 @@ class Search:
                 self._begin(self._optuna.trial.Trial(self._study, trial._trial_id))
 
     def _restore(self, trial: Any) -> None:
-        """The runs of a trial that ended in an earlier session."""
+        """Restores the runs of a trial that ended in an earlier session."""
         for seed in range(self._seeds):
             run = self._run(trial, seed)
             if run.status != "finished":
@@ -95,7 +96,7 @@ class Search:
         return run
 
     def next(self) -> Run | None:
-        """A further seed of a trial, or the first of a new one; None if there is none now."""
+        """Returns the next seed of a trial or the first of a new one; None if there is none now."""
         while True:
             if not self._waiting and len(self._study.trials) < self._trials:
                 self._begin(self._ask())
@@ -104,10 +105,10 @@ class Search:
             run = self._waiting.popleft()
             if run.status != "finished":
                 return run
-            self.end(run)  # in an earlier session
+            self.end(run)  # it finished in an earlier session
 
     def _ask(self) -> Any:
-        # A sampler per trial, so that a search that was interrupted draws what it would have drawn.
+        # A new sampler per trial, so that a resumed search draws what it would have drawn.
         seed = np.random.SeedSequence(len(self._study.trials)).generate_state(1)[0]
         self._study.sampler = self._optuna.samplers.TPESampler(
             n_startup_trials=min(10, self._trials // 2), seed=int(seed)
@@ -115,7 +116,7 @@ class Search:
         return self._study.ask(self._space)
 
     def prune(self, run: Run) -> bool:
-        """Reports what is new in the run's metrics; whether the pruner gives the trial up."""
+        """Reports a run's new metrics to the pruner; returns whether to stop the trial."""
         total_steps = run.total_steps()
         if total_steps is None:
             return False
@@ -136,7 +137,7 @@ class Search:
         return False
 
     def end(self, run: Run) -> None:
-        """Goes on with the trial's next seed, or tells Optuna what became of the trial."""
+        """Queues the trial's next seed, or tells Optuna the result of the trial."""
         if run.status == "interrupted":
             return  # the trial remains open for the next session
         trial = self._open[run.trial]
@@ -157,12 +158,12 @@ class Search:
             self._study.tell(trial, state=states.PRUNED if run.status == "pruned" else states.FAIL)
 
     def runs(self) -> list[Run]:
-        """The runs of all trials so far."""
+        """Returns the runs of all trials so far."""
         return sorted(self._runs, key=lambda run: (run.trial or 0, run.seed))
 
 
 def import_optuna() -> Any:
-    """Optuna with its log off; an error that names the extra if it is not installed."""
+    """Imports Optuna and silences its log; the error names the extra if it is not installed."""
     try:
         import optuna
         import optuna.storages.journal
@@ -173,5 +174,5 @@ def import_optuna() -> Any:
 
 
 def _round(value: Any) -> Any:
-    """Six significant digits, so that the setting can be typed; the sampler doesn't mind."""
+    """Rounds to six significant digits, so that settings are short; the sampler doesn't mind."""
     return float(f"{value:.6g}") if isinstance(value, float) else value

@@ -1,7 +1,7 @@
-"""What to try: the values, or the range, that --grid and --search give a setting.
+"""The search space: the values, or the range, that --grid and --search give a setting.
 
-In a grid a setting has a list of values; in a search a list or {"low", "high", "log"}, both ends
-included. Plain types go into sweep.json as they are; a tuple stays the text that its flag takes.
+In a grid, a setting has a list of values; in a search, a list or {"low", "high", "log"}, both ends
+included. Values are of JSON types, for sweep.json; a tuple stays in the text form of its flag.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ RANGE = re.compile(r"(\S+?)\.\.(\S+?)(\s+log)?")
 
 
 def parse(flag: str, texts: Iterable[str]) -> Space:
-    """From the flag's texts, such as "estimator=gae,n_step", to values or ranges by setting.
+    """Parses a flag's texts, such as "estimator=gae,n_step", to values or ranges by setting.
 
     Args:
-        flag: "grid" or "search"; only a search has ranges.
+        flag: "grid" or "search"; only a search accepts ranges.
         texts: one per setting.
 
     Raises:
-        ValueError: a name that is no setting or comes twice, no values, a value or range that the
-            setting cannot have.
+        ValueError: a name is not a setting or appears twice, there are no values, or a value or
+            range is invalid for the setting.
     """
     space: Space = {}
     for text in texts:
         name, _, words = (part.strip() for part in text.partition("="))
         received = f"Received: --{flag}={text!r}"
         if name == "seed":
-            raise ValueError(f"seed is no setting to try: --seeds=N runs 0 to N - 1. {received}")
+            raise ValueError(f"seed cannot be varied here: --seeds=N runs 0 to N - 1. {received}")
         if name not in SETTINGS:
             near = difflib.get_close_matches(name, SETTINGS)
             hint = f"; did you mean {' or '.join(near)}?" if near else "."
-            raise ValueError(f"{name!r} is no setting of the training command{hint} {received}")
+            raise ValueError(f"{name!r} is not a setting of the training command{hint} {received}")
         if name in space:
             raise ValueError(f"{name} is given twice. {received}")
         match = RANGE.fullmatch(words) if flag == "search" else None
@@ -53,7 +53,7 @@ def parse(flag: str, texts: Iterable[str]) -> Space:
 
 
 def _values(setting: Declaration, words: str) -> list[Any]:
-    """Split at commas, or at semicolons where a value has commas of its own: 32,32;64,64."""
+    """Splits at commas, or at semicolons if the values contain commas: 32,32;64,64."""
     values = []
     for word in words.split(";" if ";" in words else ","):
         if not word.strip():
@@ -86,10 +86,10 @@ def _error(setting: Declaration, problem: str, words: str) -> ValueError:
 
 
 def as_flags(settings: Mapping[str, Any]) -> list[str]:
-    """Settings as the training command takes them."""
+    """Formats settings as flags of the training command."""
     return [f"--{name}={as_text(value)}" for name, value in settings.items()]
 
 
 def describe(settings: Mapping[str, Any]) -> str:
-    """Settings on one line, as they would be typed, without the dashes."""
+    """Formats settings on one line, like flags without dashes."""
     return " ".join(flag.removeprefix("--") for flag in as_flags(settings))

@@ -1,4 +1,4 @@
-"""What a sweep found: a row per run for programs, a row per setting for people."""
+"""The results of a sweep: a row per run for programs, a row per combination for people."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LEGEND = "return: final deterministic evaluation, mean +- standard deviation (n 
 
 
 def csv_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """A dict per run; None where a run has no such number."""
+    """Returns a dict per run; None where a run has no value."""
     rows = []
     for run in runs:
         mean, std = run.evaluation if run.status == "finished" else (None, None)
@@ -35,7 +35,7 @@ def csv_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 
 def ranked(runs: Sequence[Run]) -> list[list[Run]]:
-    """The runs as a list per setting; first those that finished all seeds, by their mean return."""
+    """Groups runs by settings; groups with all seeds finished come first, by mean return."""
     by_setting: dict[str, list[Run]] = {}
     for run in runs:
         by_setting.setdefault(run.group, []).append(run)
@@ -48,23 +48,23 @@ def ranked(runs: Sequence[Run]) -> list[list[Run]]:
 
 
 def returns_of(group: Sequence[Run]) -> list[float]:
-    """Mean return of every run that finished."""
+    """Returns the mean return of every finished run."""
     return [run.evaluation[0] for run in group if run.status == "finished"]
 
 
 def best_settings(runs: Sequence[Run]) -> dict[str, Any] | None:
-    """The setting with the best mean return; None if it is the only one or lacks a seed."""
+    """Returns the settings with the best mean return; None if alone or if a seed is missing."""
     best, *others = ranked(runs)
     complete = all(run.status == "finished" for run in best)
     return best[0].settings if others and complete else None
 
 
 def summary(runs: Sequence[Run], seeds: int) -> str:
-    """A Markdown table of the settings, best first, and a line per failure.
+    """Returns a Markdown table of the settings, best first, and a line per failure.
 
     Args:
-        runs: all of the sweep.
-        seeds: per setting, count.
+        runs: all runs of the sweep.
+        seeds: number of seeds per combination of settings.
     """
     groups = ranked(runs)
     digits = min((digits_of(value) for group in groups for value in returns_of(group)), default=0)
@@ -90,12 +90,12 @@ def summary(runs: Sequence[Run], seeds: int) -> str:
 
 
 def digits_of(value: float) -> int:
-    """Digits after the point: returns of a few units need more than those of hundreds."""
+    """Returns the number of decimals to show: returns of a few units need more than hundreds."""
     return 1 if abs(value) >= 10 else 3
 
 
 def _cells(group: Sequence[Run], seeds: int, digits: int) -> dict[str, str]:
-    """A setting's row by column; empty where there is no such number."""
+    """Returns a row of the table by column; empty where there is no value."""
     returns, error = returns_of(group), ""
     mean = f"{statistics.fmean(returns):.{digits}f}" if returns else ""
     if len(returns) > 1:

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from ppo_tf import ops
+from ppo_tf.types import Tensor
 
 
 @keras.saving.register_keras_serializable("ppo_tf")
@@ -31,7 +32,7 @@ class RewardScaling(keras.layers.Layer):
         self.clip = clip
         self.epsilon = epsilon
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[int | None, int]) -> None:
         """Creates the statistics and a running return per environment, for rewards [T, B]."""
         options = {"trainable": False, "initializer": "zeros", "autocast": False}
         self.running = self.add_weight(name="running", shape=(input_shape[1],), **options)
@@ -43,7 +44,7 @@ class RewardScaling(keras.layers.Layer):
         """Resets the running returns, as new episodes start in all environments."""
         self.running.assign(tf.zeros_like(self.running))
 
-    def call(self, rewards, terminated, truncated, valid):
+    def call(self, rewards: Tensor, terminated: Tensor, truncated: Tensor, valid: Tensor) -> Tensor:
         """Updates the statistics with these rewards, then scales them.
 
         Args:
@@ -57,7 +58,7 @@ class RewardScaling(keras.layers.Layer):
         rewards = tf.where(valid, rewards, tf.zeros_like(rewards))
         done = terminated | truncated
 
-        def step(carry, now):
+        def step(carry: tuple[Tensor, Tensor], now: Any) -> tuple[Tensor, Tensor]:
             _, alive = carry
             reward, is_done, is_valid = now
             running = tf.where(is_valid, self.gamma * alive + reward, alive)

@@ -1,5 +1,6 @@
 """Update rules, one file each: how policy and critic improve on a batch of experience.
 
-The learner around a rule computes what the acting weights know, undoes an update that goes bad, and
-reports what it did to the policy; see `rule.UpdateRule` for what a rule gets and returns.
+The learner around a rule computes what needs the weights that acted, undoes an update that goes
+wrong, and measures the change of the policy; see `rule.UpdateRule` for what a rule gets and
+returns.
 """

@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -28,7 +28,8 @@ from ppo_tf.learning.objective import Objective, Terms
 from ppo_tf.support import seeds
 from ppo_tf.types import Metrics, Tensor
 
-_plain = tf.autograph.experimental.do_not_convert
+Function = TypeVar("Function", bound=Callable[..., Any])
+_plain: Callable[[Function], Function] = tf.autograph.experimental.do_not_convert
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,14 @@ class MinibatchUpdate:
 
     Args:
         epochs: passes over the batch per update, K.
-        minibatch_size: samples per gradient step; must divide horizon * num_envs. With a memory
-            minibatches are of whole sequences.
-        recompute_advantages: whether values and advantages are estimated anew before each epoch.
+        minibatch_size: samples per gradient step; must divide horizon * num_envs. With a memory,
+            minibatches consist of whole sequences.
+        recompute_advantages: whether to re-estimate advantages and targets before each epoch.
         early_stopping_kl: ends the update after a gradient step whose minibatch had a mean
             KL(old || new) above it, in nats; None never does.
 
     Raises:
-        ValueError: an argument out of range.
+        ValueError: an argument is out of range.
     """
 
     epochs: int = 10
@@ -63,11 +64,11 @@ class MinibatchUpdate:
             )
 
     def check(self, objective: Objective) -> None:
-        """Raises ValueError for an objective that minibatches of this size can't improve."""
-        # One advantage alone, standardised, is 0 and would never teach anything.
+        """Raises ValueError if minibatches of this size can't improve the objective."""
+        # A single standardised advantage is always 0, so nothing would be learned.
         if objective.standardize_advantages and self.minibatch_size < 2:
             raise ValueError(
-                "minibatch_size must be at least 2 where advantages are standardised. "
+                "minibatch_size must be at least 2 if advantages are standardised. "
                 f"Received: minibatch_size={self.minibatch_size}"
             )
 
@@ -86,7 +87,7 @@ class MinibatchUpdate:
             )
 
     def draw(self, sequences: int, sequence_length: int, seed: int, iteration: int) -> np.ndarray:
-        """The shuffled sequences of each gradient step, int32 [epochs, minibatches, n]."""
+        """Shuffles the sequences for each gradient step, int32 [epochs, minibatches, n]."""
         order = seeds.shuffled(self.epochs, sequences, seed, "shuffle", iteration)
         return order.reshape(self.epochs, -1, self.minibatch_size // sequence_length)
 
@@ -99,16 +100,16 @@ class MinibatchUpdate:
         draws: Tensor,
         reestimate: Callable[[], Batch],
     ) -> Metrics:
-        """All gradient steps of an update; see `UpdateRule`.
+        """Takes all gradient steps of an update; see `UpdateRule`.
 
         Returns:
             Means over the gradient steps of `total_loss`'s metrics and of `gradient_norm`, before
-            clipping; `epochs` that ran and `gradient_steps`.
+            clipping; the numbers of `epochs` and `gradient_steps` that ran.
         """
         step, totals = self._prepare(batch, objective, variables, optimizer, draws)
         epoch, steps, stop = tf.constant(0), tf.constant(0), tf.constant(False)
 
-        # Conditions of the loops instead of `break`, which would make every step a branch.
+        # Loop conditions instead of `break`, which would make every step a branch.
         while epoch < self.epochs and not stop:
             data = self._data(batch, reestimate)
             minibatch = tf.constant(0)
@@ -123,24 +124,29 @@ class MinibatchUpdate:
         means = {name: total / tf.cast(steps, tf.float32) for name, total in totals.items()}
         return means | {"epochs": epoch, "gradient_steps": steps}
 
-    # AutoGraph converts the two loops alone: its conversions were a third of the time to trace.
+    # AutoGraph converts only the two loops: its conversions took a third of the tracing time.
 
     @_plain
     def _prepare(
-        self, batch: Batch, objective: Objective, variables: Any, optimizer: Any, draws: Tensor
+        self,
+        batch: Batch,
+        objective: Objective,
+        variables: Sequence[keras.Variable],
+        optimizer: keras.optimizers.Optimizer,
+        draws: Tensor,
     ) -> tuple[Callable[[Batch, Tensor], tuple[Metrics, Tensor]], Metrics]:
-        """The gradient step, traced, and the zeros that its metrics are added to."""
+        """Returns the traced gradient step, and zeros to which its metrics are added."""
         step = functools.partial(self._gradient_step, objective, variables, optimizer)
         if not tf.inside_function():
             return step, {}
-        # A loop's variables must be there before it: tracing tells which metrics there will be.
+        # A loop's variables must exist before it; tracing tells which metrics there will be.
         traced = tf.function(step, autograph=False).get_concrete_function(batch, draws[0, 0])
         metrics, _ = traced.structured_outputs
         return traced, {name: tf.zeros(x.shape, x.dtype) for name, x in metrics.items()}
 
     @_plain
     def _data(self, batch: Batch, reestimate: Callable[[], Batch]) -> Batch:
-        """What an epoch learns from; at epoch 0 new estimates are the same again."""
+        """Returns the batch for an epoch; in epoch 0, new estimates equal the old ones."""
         return reestimate() if self.recompute_advantages else batch
 
     @_plain
@@ -152,10 +158,10 @@ class MinibatchUpdate:
         batch: Batch,
         rows: Tensor,
     ) -> tuple[Metrics, Tensor]:
-        """One step of the optimizer on the sequences `rows`, int [n].
+        """Takes one step of the optimizer on the sequences `rows`, int [n].
 
         Returns:
-            (metrics, mean KL(old || new) before the step in nats, 0 where nothing asks for it).
+            (metrics, mean KL(old || new) before the step in nats, or 0 without early stopping).
         """
         with tf.GradientTape() as tape:
             loss, terms = total_loss(objective, batch.take(rows))
@@ -173,7 +179,7 @@ class MinibatchUpdate:
 
     @_plain
     def _ends(self, metrics: Metrics, kl: Tensor) -> Tensor:
-        """Whether this was the last step: a number is bad, or the policy moved far enough."""
+        """Whether to stop: a metric is not finite, or the policy has moved too far."""
         stop = ~undo.all_finite(list(metrics.values()))
         if self.early_stopping_kl is not None:
             stop |= kl > self.early_stopping_kl
@@ -181,11 +187,11 @@ class MinibatchUpdate:
 
 
 def total_loss(objective: Objective, batch: Batch) -> tuple[Tensor, Terms]:
-    """L = L_policy + c1 L_value - c2 H + L_models on a minibatch, scalar, and its terms.
+    """Computes L = L_policy + c1 L_value - c2 H + L_models on a minibatch, a scalar, and its terms.
 
-    The entropy bonus -c2 H is a policy loss like others (`EntropyBonus`), so it is a part of the
-    policy loss here: L_policy - c2 H is what `Sum([Clip(), EntropyBonus(c2)])` computes. L_models
-    are Keras' own losses, of regularizers and `add_loss`.
+    The entropy bonus -c2 H is itself a policy loss (`EntropyBonus`), so it is part of the policy
+    loss here: `Sum([Clip(), EntropyBonus(c2)])` computes L_policy - c2 H. L_models is the sum of
+    Keras' `model.losses`: regularizers and `add_loss`.
     """
     terms = objective.terms(batch)
     loss = terms.policy_loss

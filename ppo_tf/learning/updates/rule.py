@@ -1,4 +1,4 @@
-"""What an update rule is."""
+"""The protocol of update rules."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ppo_tf.learning.objective import Objective
 from ppo_tf.support.keywords import Keywords
 from ppo_tf.types import Metrics, Nest
 
-# What a rule may ask for by the names of its arguments.
+# The keywords that a rule may name in its signature.
 UPDATE_RULE_KEYWORDS = Keywords(
     ("batch", "objective", "variables", "optimizer", "draws"), ("reestimate",)
 )
@@ -21,16 +21,16 @@ class UpdateRule(Protocol):
     signature names:
 
         batch       a `Batch`
-        objective   an `Objective`: losses and values by the present weights
+        objective   an `Objective`: losses and values by the current weights
         variables   the weights to improve
         optimizer   a Keras optimizer, built for them
         draws       what `draw` returned, as tensors
-        reestimate  a function that returns the batch with advantages and targets estimated anew by
-                    the present critic
+        reestimate  a function that returns the batch with advantages and targets re-estimated by
+                    the current critic
 
-    AutoGraph converts the rule, so Python's `while` may run over tensors. The learner around it has
-    computed what the acting weights know, reports what the update did to the policy, and undoes it
-    if one of the metrics is not finite.
+    AutoGraph converts the rule, so Python's `while` may run over tensors. The learner around it
+    computes what needs the weights that acted, measures the change of the policy, and undoes the
+    update if a metric is not finite.
     """
 
     def check(self, objective: Objective) -> None:
@@ -42,13 +42,13 @@ class UpdateRule(Protocol):
         ...
 
     def draw(self, sequences: int, sequence_length: int, seed: int, iteration: int) -> Nest:
-        """The random numbers of an update, drawn on the host: NumPy arrays of fixed shapes.
+        """Draws the random numbers of an update on the host, as NumPy arrays of fixed shapes.
 
         Args:
-            sequences: in the batch, N.
-            sequence_length: steps of each, L.
-            seed: of the learner.
-            iteration: of the training; the same one draws the same.
+            sequences: number of sequences in the batch, N.
+            sequence_length: steps per sequence, L.
+            seed: the learner's seed.
+            iteration: number of the update; the same seed and number give the same draws.
         """
         ...
 
