@@ -172,6 +172,7 @@ def test_the_summary_matches_the_episodes():
         "min_return": 1.0,
         "max_return": 6.0,
         "mean_length": 6.0,
+        "unfinished": 0,
         "returns": [1.0, 2.0, 6.0],
         "lengths": [4, 5, 9],
     }
@@ -211,3 +212,44 @@ def test_the_evaluation_command_runs_an_exported_policy(env_id, cell, tmp_path):
     )
     line = f"return {expected.mean:.1f} +- {expected.std:.1f} over 3 episodes\n"
     assert done.stdout == line, done.stderr
+
+
+class Endless(gymnasium.Env):
+    """Never ends; every step is worth 1."""
+
+    observation_space = gymnasium.spaces.Box(-1.0, 1.0, (1,))
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(1, np.float32), 1.0, False, False, {}
+
+
+def test_an_environment_without_a_time_limit_is_cut_off_and_said():
+    gymnasium.register("ppo_tf_tests/Endless-v0", Endless)
+    lines = []
+
+    def act(observations, seed, starts):
+        return np.zeros(len(starts), np.int64)
+
+    result = ppo_tf.evaluate(
+        act, "ppo_tf_tests/Endless-v0", episodes=3, num_envs=2, max_steps=20, warn=lines.append
+    )
+    assert result.returns == (20.0, 20.0, 20.0)
+    assert result.unfinished == result.summary()["unfinished"] == 3
+    (line,) = lines
+    assert "3 of 3 episodes had not ended after max_steps=20 steps" in line
+
+
+def test_an_episode_that_ends_at_the_bound_is_finished():
+    lines = []
+
+    def act(observations, seed, starts):
+        return np.zeros((len(starts), 1), np.float32)
+
+    result = ppo_tf.evaluate(act, "Pendulum-v1", episodes=2, max_steps=200, warn=lines.append)
+    assert result.lengths == (200, 200)
+    assert (result.unfinished, lines) == (0, [])

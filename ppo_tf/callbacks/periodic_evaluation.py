@@ -12,7 +12,7 @@ import numpy as np
 
 from ppo_tf.artefacts.saved_model import export_policy
 from ppo_tf.callbacks.logs import passes_multiple
-from ppo_tf.evaluating.evaluation import Act, make_act, make_evaluation_envs, play
+from ppo_tf.evaluating.evaluation import MAX_STEPS, Act, make_act, make_evaluation_envs, play
 
 LOGS = ("mean_return", "std_return", "mean_length")  # from `Evaluation.summary`, logged as eval/*
 
@@ -33,6 +33,7 @@ class PeriodicEvaluation(keras.callbacks.Callback):
         env_id: id of the environment.
         every: environment steps between evaluations.
         episodes: number of episodes per evaluation.
+        max_steps: number of steps after which an episode is cut off.
         seed: seed of the episodes and of sampled actions.
         deterministic: whether the policy takes its mode instead of sampling.
         num_envs: maximum number of environments run in parallel.
@@ -56,6 +57,7 @@ class PeriodicEvaluation(keras.callbacks.Callback):
         every: int,
         *,
         episodes: int = 10,
+        max_steps: int = MAX_STEPS,
         seed: int = 0,
         deterministic: bool = True,
         num_envs: int = 32,
@@ -65,13 +67,14 @@ class PeriodicEvaluation(keras.callbacks.Callback):
         **kwargs: Any,
     ):
         super().__init__()
-        for name, value in (("every", every), ("episodes", episodes), ("num_envs", num_envs)):
+        counts = {"every": every, "episodes": episodes, "max_steps": max_steps}
+        for name, value in {**counts, "num_envs": num_envs}.items():
             if value < 1:
                 raise ValueError(f"{name} must be at least 1. Received: {name}={value}")
         self.best: float | None = None
         self._env_id, self._kwargs = env_id, kwargs
         self._every, self._episodes, self._seed = every, episodes, seed
-        self._deterministic = deterministic
+        self._deterministic, self._max_steps = deterministic, max_steps
         self._num_envs = min(num_envs, episodes)
         self._best_path, self._critic = best_path, critic
         self._metadata = {**(metadata or {}), "env": env_id, "episodes": episodes}
@@ -98,7 +101,8 @@ class PeriodicEvaluation(keras.callbacks.Callback):
         summary: dict[str, Any] = dict.fromkeys(LOGS, np.nan)
         if passes_multiple(self._every, self._evaluated, steps):
             assert self._envs is not None and self._act is not None
-            summary = play(self._envs, self._act, self._episodes, self._seed).summary()
+            result = play(self._envs, self._act, self._episodes, self._seed, self._max_steps)
+            summary = result.summary()
             self._evaluated = steps
             if self.best is None or summary["mean_return"] > self.best:
                 self.best = summary["mean_return"]

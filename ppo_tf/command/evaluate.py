@@ -25,6 +25,9 @@ ENV = flags.DEFINE_string(
     flag_values=FLAGS,
 )
 EPISODES = flags.DEFINE_integer("episodes", 10, "Number of episodes.", flag_values=FLAGS)
+MAX_STEPS = flags.DEFINE_integer(
+    "max_steps", 100_000, "Steps after which an episode is cut off.", flag_values=FLAGS
+)
 SAMPLED = flags.DEFINE_boolean(
     "sampled", False, "Whether to sample actions instead of taking the mode.", flag_values=FLAGS
 )
@@ -75,7 +78,15 @@ def evaluate(words: Sequence[str]) -> int:
     envs.close()
     policy = ExportedPolicy(POLICY.value, envs, deterministic=not SAMPLED.value)
     window: dict[str, Any] = {"num_envs": 1, "render_mode": "human"} if RENDER.value else {}
-    result = evaluation.evaluate(policy, env_id, episodes=EPISODES.value, seed=SEED.value, **window)
+    result = evaluation.evaluate(
+        policy,
+        env_id,
+        episodes=EPISODES.value,
+        seed=SEED.value,
+        max_steps=MAX_STEPS.value,
+        warn=parsing.warn,
+        **window,
+    )
     lines = [f"return {result.mean:.1f} +- {result.std:.1f} over {EPISODES.value} episodes"]
     if VIDEO.value is not None:
         shown = video.record_video(

@@ -68,6 +68,11 @@ def fail(error: Exception | str) -> int:
     return 2
 
 
+def warn(text: str) -> None:
+    """Prints one line of warning."""
+    print(f"warning: {text}", file=sys.stderr)
+
+
 def parse(values: flags.FlagValues, argv: Sequence[str], takes_words: bool = False) -> list[str]:
     """Sets the flags; returns the arguments that are not flags.
 

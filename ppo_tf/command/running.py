@@ -69,7 +69,7 @@ class Run:
             self.logdir / "checkpoints",
             every=s["checkpoint_every"],
             monitor="eval/mean_return" if s["eval_every"] else "rollout/episode_return",
-            warn=warn,
+            warn=parsing.warn,
         )
         self.callbacks = make_callbacks(self)
         if self.resumed:
@@ -103,6 +103,7 @@ def make_callbacks(run: Run) -> list[keras.callbacks.Callback]:
             PeriodicEvaluation(
                 run.env_id,
                 s["eval_every"],
+                max_steps=s["eval_max_steps"],
                 seed=s["seed"] + 1,  # not the episodes of the final evaluation
                 best_path=logdir / "best_policy",
                 critic=run.critic,
@@ -124,11 +125,6 @@ def make_callbacks(run: Run) -> list[keras.callbacks.Callback]:
     return found
 
 
-def warn(text: str) -> None:
-    """Prints a line `warning: ...`."""
-    print(f"warning: {text}", file=sys.stderr)
-
-
 def say_with_flags(line: str) -> None:
     """Prints a line of advice, with the settings in backticks as flags."""
     print(re.sub(r"`([^`]+)`", r"--\1", line), file=sys.stderr)
@@ -148,7 +144,7 @@ def show(run: Run) -> None:
     if run.resumed:
         print(f"resuming {run.logdir}")
         if changes := runs.changed_versions(run.resumed):
-            warn(f"results may differ in the last digits: {', '.join(changes)}")
+            parsing.warn(f"results may differ in the last digits: {', '.join(changes)}")
 
 
 def dry_run(plan: runs.Plan) -> int:
@@ -220,6 +216,8 @@ def write_evaluation(run: Run) -> None:
             run.policy,
             run.env_id,
             episodes=s["eval_episodes"],
+            max_steps=s["eval_max_steps"],
+            warn=parsing.warn,
             seed=s["seed"],
             deterministic=mode == "deterministic",
         )

@@ -303,6 +303,14 @@ GROUPS: dict[str, tuple[Declaration, ...]] = {
             may_change=True,
         ),
         Declaration(
+            "eval_max_steps",
+            int,
+            100_000,
+            "Steps after which an evaluated episode is cut off.",
+            least=1,
+            may_change=True,
+        ),
+        Declaration(
             "eval_every",
             int,
             0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,8 @@ from ppo_tf.policies.policy import Policy
 from ppo_tf.support import seeds
 from ppo_tf.types import Nest, NonFiniteError, Tensor
 
+MAX_STEPS = 100_000  # of an episode; the longest games of Atari have 27,000
+
 Act = Callable[[Any, np.ndarray, np.ndarray], Any]  # (observations, seed, starts) -> actions
 
 
@@ -27,10 +30,12 @@ class Evaluation:
     Attributes:
         returns: undiscounted sum of rewards per episode.
         lengths: steps per episode.
+        unfinished: number of episodes that were cut off by `max_steps`.
     """
 
     returns: tuple[float, ...]
     lengths: tuple[int, ...]
+    unfinished: int = 0
 
     @property
     def mean(self) -> float:
@@ -51,6 +56,7 @@ class Evaluation:
             "min_return": min(self.returns),
             "max_return": max(self.returns),
             "mean_length": float(np.mean(self.lengths)),
+            "unfinished": self.unfinished,
             "returns": list(self.returns),
             "lengths": list(self.lengths),
         }
@@ -64,6 +70,8 @@ def evaluate(
     seed: int = 0,
     deterministic: bool = True,
     num_envs: int = 32,
+    max_steps: int = MAX_STEPS,
+    warn: Callable[[str], Any] = warnings.warn,
     **kwargs: Any,
 ) -> Evaluation:
     """Runs whole episodes; episode k starts from the k-th seed, however many run in parallel.
@@ -77,21 +85,31 @@ def evaluate(
         seed: seed of the episodes and of sampled actions.
         deterministic: whether a Policy takes its mode instead of sampling.
         num_envs: maximum number of environments run in parallel.
+        max_steps: number of steps after which an episode is cut off. Without it an episode in an
+            environment without a time limit might never end.
+        warn: called with one line if episodes were cut off.
         kwargs: further arguments of the environment, for instance render_mode.
 
     Raises:
         ValueError: an argument is out of range; also as in `make_envs`.
         NonFiniteError: an episode's return is NaN or infinite.
     """
-    if episodes < 1:
-        raise ValueError(f"episodes must be at least 1. Received: episodes={episodes}")
+    for name, value in (("episodes", episodes), ("max_steps", max_steps)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1. Received: {name}={value}")
     num_envs = min(num_envs, episodes)
     envs = make_evaluation_envs(env_id, num_envs, **kwargs)
     try:
         act = make_act(policy, envs, deterministic) if isinstance(policy, Policy) else policy
-        return play(envs, act, episodes, seed)
+        result = play(envs, act, episodes, seed, max_steps)
     finally:
         envs.close()
+    if result.unfinished:
+        warn(
+            f"{result.unfinished} of {episodes} episodes had not ended after max_steps={max_steps} "
+            "steps; their returns are those of the steps so far"
+        )
+    return result
 
 
 def make_evaluation_envs(env_id: str, num_envs: int, **kwargs: Any) -> gymnasium.vector.VectorEnv:
@@ -126,7 +144,7 @@ def play(
     current = np.arange(num_envs)  # the episode each environment is in
     observations = reset(envs, episode_seeds[:num_envs])
     starts = np.ones(num_envs, bool)
-    upcoming, step = num_envs, 0
+    upcoming, step, unfinished = num_envs, 0, 0
     while (running := current < episodes).any():
         actions = act(observations, seeds.derive_seed(seed, "acting", step), starts)
         observations, rewards, terminated, truncated, _ = envs.step(actions)
@@ -134,7 +152,9 @@ def play(
         lengths[current[running]] += 1
         done = terminated | truncated
         if max_steps is not None:
-            done[running] |= lengths[current[running]] >= max_steps
+            cut = ~done[running] & (lengths[current[running]] >= max_steps)
+            done[running] |= cut
+            unfinished += int(np.count_nonzero(cut))
         starts = done
         if done.any():
             reset_seeds: list[int | None] = [None] * num_envs
@@ -149,7 +169,7 @@ def play(
     if not np.isfinite(returns).all():
         bad = int(np.flatnonzero(~np.isfinite(returns))[0])
         raise NonFiniteError(f"evaluation episode {bad} had a return of {returns[bad]}")
-    return Evaluation(tuple(returns.tolist()), tuple(lengths.tolist()))
+    return Evaluation(tuple(returns.tolist()), tuple(lengths.tolist()), unfinished)
 
 
 def make_act(policy: Policy, envs: gymnasium.vector.VectorEnv, deterministic: bool) -> Act:
