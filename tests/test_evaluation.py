@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import ppo_tf
+from ppo_tf.command import evaluate
 from ppo_tf.environments.backends import environment_seeds
 from ppo_tf.evaluating.evaluation import make_act, make_evaluation_envs, play
 
@@ -211,3 +212,12 @@ def test_the_evaluation_command_runs_an_exported_policy(env_id, cell, tmp_path):
     )
     line = f"return {expected.mean:.1f} +- {expected.std:.1f} over 3 episodes\n"
     assert done.stdout == line, done.stderr
+
+
+def test_the_command_asks_for_an_environment_that_the_policy_does_not_name(tmp_path, capsys):
+    policy = helpers.make_policy(ppo_tf.make_envs("CartPole-v1"))
+    flag = f"--policy={ppo_tf.export_policy(policy, tmp_path / 'policy')}"
+    assert evaluate.main([flag]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: --env is required") and err.endswith(f"Received: {flag}\n")
+    assert evaluate.main([flag, "--env=CartPole-v1", "--episodes=1"]) == 0
