@@ -1,13 +1,8 @@
 """Fixtures that several files of tests share."""
 
-import ctypes
-import gc
-import sys
-
+import helpers
 import pytest
 import tensorflow as tf
-import tensorflow_probability as tfp
-from tensorflow.python.framework.ops import gradient_registry
 
 from ppo_tf.command import train
 
@@ -21,17 +16,7 @@ def run(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def free_traced_functions():
-    """After each file, frees the functions that it traced; they would add up to 4 GB a process.
-
-    Two tables keep graphs alive that nobody else holds: TFP's cache of what bijectors have computed
-    and TensorFlow's registry of custom gradients, which every traced function adds to.
-    """
+def free_after_each_file():
+    """Frees what a file traced; all files together would take 4 GB a process."""
     yield
-    tfp.bijectors.Bijector._cache.storage.clear()
-    registry = gradient_registry._registry
-    for name in [name for name in registry if name.startswith("CustomGradient")]:
-        del registry[name]
-    gc.collect()
-    if sys.platform == "linux":  # glibc keeps freed memory for itself
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    helpers.free_traced_functions()
