@@ -14,7 +14,8 @@ class Tensor(Protocol):
     """An array of numbers: a tf.Tensor, a variable, a Keras tensor or a NumPy array.
 
     TensorFlow comes without types, so this is a protocol of what they share. Type checkers refuse
-    numbers, strings and lists for it.
+    numbers, strings and lists for it. With the package types-tensorflow, annotate components of
+    your own with its tf.Tensor, which fits.
     """
 
     @property

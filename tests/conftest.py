@@ -1,5 +1,6 @@
 """Fixtures that several files of tests share."""
 
+import helpers
 import pytest
 import tensorflow as tf
 
@@ -12,3 +13,10 @@ def run(tmp_path, monkeypatch):
     tf.constant(0)  # TensorFlow's messages about devices come now, not while a test listens
     monkeypatch.chdir(tmp_path)
     return lambda *arguments: train.main([str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def free_after_each_file():
+    """Frees what a file traced; all files together would take 4 GB a process."""
+    yield
+    helpers.free_traced_functions()

@@ -1,12 +1,16 @@
 """Policies and trajectories for tests, small enough to be built many times."""
 
+import ctypes
+import gc
 import subprocess
 import sys
 from types import SimpleNamespace
 
 import numpy as np
 import tensorflow as tf
+import tensorflow_probability as tfp
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
+from tensorflow.python.framework.ops import gradient_registry
 
 import ppo_tf
 from ppo_tf.spaces import flatten, unflatten
@@ -128,6 +132,21 @@ def trajectory(envs, policy, horizon=8, num_envs=2, seed=0):
         valid=valid,
         starts=starts,
     )
+
+
+def free_traced_functions():
+    """Frees the memory of traced functions that nobody uses any more.
+
+    Two tables keep their graphs alive: TFP's cache of what bijectors have computed, and
+    TensorFlow's registry of custom gradients, to which every traced function adds its own.
+    """
+    tfp.bijectors.Bijector._cache.storage.clear()
+    registry = gradient_registry._registry
+    for name in [name for name in registry if name.startswith("CustomGradient")]:
+        del registry[name]
+    gc.collect()
+    if sys.platform == "linux":  # glibc keeps freed memory for itself
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def numbers(learner):

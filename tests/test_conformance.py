@@ -148,7 +148,11 @@ def trained():
     def get(name):
         if name not in learners:
             learner = make(name, jit_compile=True)
-            learners[name] = learner, two_updates(environments(name), learner)
+            metrics = two_updates(environments(name), learner)
+            assert learner._compiled.experimental_get_tracing_count() == 1
+            learner._compiled = None  # the programs of all cases would add up to 1 GB
+            helpers.free_traced_functions()
+            learners[name] = learner, metrics
         return learners[name]
 
     return get
@@ -158,7 +162,6 @@ def trained():
 def test_eager_graph_and_xla_agree(name, trained):
     envs = environments(name)
     compiled, compiled_metrics = trained(name)
-    assert compiled._compiled.experimental_get_tracing_count() == 1
     graph = make(name, jit_compile=False)
     graph_metrics = two_updates(envs, graph)
     tf.config.run_functions_eagerly(True)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import ppo_tf
+from ppo_tf.command import evaluate
 from ppo_tf.environments.backends import environment_seeds
 from ppo_tf.evaluating.evaluation import make_act, make_evaluation_envs, play
 
@@ -253,3 +254,12 @@ def test_an_episode_that_ends_at_the_bound_is_finished():
     result = ppo_tf.evaluate(act, "Pendulum-v1", episodes=2, max_steps=200, warn=lines.append)
     assert result.lengths == (200, 200)
     assert (result.unfinished, lines) == (0, [])
+
+
+def test_the_command_asks_for_an_environment_that_the_policy_does_not_name(tmp_path, capsys):
+    policy = helpers.make_policy(ppo_tf.make_envs("CartPole-v1"))
+    flag = f"--policy={ppo_tf.export_policy(policy, tmp_path / 'policy')}"
+    assert evaluate.main([flag]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: --env is required") and err.endswith(f"Received: {flag}\n")
+    assert evaluate.main([flag, "--env=CartPole-v1", "--episodes=1"]) == 0

@@ -141,7 +141,10 @@ def trained():
     def get(case):
         if case not in found:
             envs, learner = make_learner(case)
-            found[case] = envs, learner, *two_updates(envs, learner)
+            results = two_updates(envs, learner)
+            learner._compiled = None  # the graphs of all cases would add up to 1 GB
+            helpers.free_traced_functions()
+            found[case] = envs, learner, *results
         return found[case]
 
     return get

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from train_command import read_csv
 
+from ppo_tf.command.sweeping.processes import caught_signals
 from ppo_tf.command.sweeping.space import parse
 
 FAKE = Path(__file__).with_name("fake_train.py")
@@ -192,6 +193,26 @@ def test_the_same_sweep_is_resumed(tmp_path):
         code, out, err = sweep(tmp_path, "--sweepdir=s", *other)
         assert (code, out) == (2, "")
         assert re.fullmatch(f"error: sweepdir holds another sweep, .*{re.escape(words)}.*\n", err)
+
+
+def test_results_that_cannot_be_written_end_the_sweep_in_one_line(tmp_path):
+    assert sweep(tmp_path, ONE, "--sweepdir=s")[0] == 0
+    (tmp_path / "s" / "results.csv").unlink()
+    (tmp_path / "s" / "results.csv").mkdir()
+    code, _, err = sweep(tmp_path, "--sweepdir=s", "--seeds=3", "--jobs=1")
+    assert code == 1
+    assert re.fullmatch("error: .*results.csv.*\n", err)
+    assert starts(tmp_path) == ["seed0", "seed1"]
+    assert alive(tmp_path) == []
+
+
+def test_signals_are_caught_for_a_while():
+    before = signal.getsignal(signal.SIGINT)
+    with caught_signals() as signals:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert signals == [signal.SIGINT, signal.SIGTERM]
+    assert signal.getsignal(signal.SIGINT) == before
 
 
 def test_ctrl_c_ends_the_runs_and_tells_how_to_resume(tmp_path):
