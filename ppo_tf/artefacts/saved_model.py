@@ -15,7 +15,7 @@ from ppo_tf.networks import recurrent
 from ppo_tf.policies.policy import Policy
 from ppo_tf.spaces import argument_names, result_names
 from ppo_tf.support.folders import check_new_folder, check_replaceable, complete_folder
-from ppo_tf.types import Nest, Tensor
+from ppo_tf.types import Nest, NonFiniteError, Tensor
 
 METADATA = Path("assets.extra") / "policy.json"  # the folder SavedModel reserves for users' files
 NAMES = "names"  # its key there that holds the signatures' names by path
@@ -63,6 +63,7 @@ def export_policy(
         FileExistsError, NotADirectoryError, PermissionError: see `check_new_folder`; with replace,
             FileExistsError means that path is not a saved policy.
         OSError: the policy can't be written.
+        NonFiniteError: a weight of the policy or critic is NaN or infinite.
         ValueError: observation_spec is needed but missing, or metadata has the key "names".
     """
     metadata = metadata or {}
@@ -70,6 +71,7 @@ def export_policy(
         raise ValueError(f"metadata must not have the key {NAMES!r}. Received: metadata={metadata}")
     path = check_replaceable(path, MARKER) if replace else check_new_folder(path)
     models = [policy.actor] if critic is None else [policy.actor, critic]
+    _check_finite(models)
     arguments = argument_names(_observed(models, observation_spec))
     results: dict[str, str] = {}  # known once the first signature is traced
     seed_spec = {"seed": tf.TensorSpec((2,), tf.int32)}
@@ -153,6 +155,16 @@ def _initial_state(model: recurrent.Recurrent) -> Any:
     return tf.function(initial_state, autograph=False).get_concrete_function(
         batch_size=tf.TensorSpec((), tf.int32, name="batch_size")
     )
+
+
+def _check_finite(models: Sequence[keras.Model]) -> None:
+    for variable in (variable for model in models for variable in model.variables):
+        value = tf.convert_to_tensor(variable.value)
+        if value.dtype.is_floating and not tf.reduce_all(tf.math.is_finite(value)):
+            raise NonFiniteError(
+                "A policy with numbers that are not finite is never exported. "
+                f"Received: variable={variable.path}"
+            )
 
 
 def _observed(models: Sequence[keras.Model], spec: Any) -> list[str]:
