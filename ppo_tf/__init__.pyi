@@ -19,9 +19,7 @@ from .actions.maps import UnitAction as UnitAction
 from .actions.specs import ActionSpec as ActionSpec
 from .actions.specs import action_spec as action_spec
 from .artefacts.exported import ExportedPolicy as ExportedPolicy
-from .artefacts.saved_model import argument_name as argument_name
 from .artefacts.saved_model import export_policy as export_policy
-from .artefacts.saved_model import result_name as result_name
 from .callbacks.health import HealthAdvice as HealthAdvice
 from .callbacks.logs import MetricsCSV as MetricsCSV
 from .callbacks.logs import MetricsJSONL as MetricsJSONL

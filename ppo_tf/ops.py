@@ -17,6 +17,11 @@ MAX_LOG_RATIO = 20.0
 # gradients stay finite, which they would not with an infinity.
 MASKED_LOGIT = -1e9
 
+# Beyond a thousand standard deviations, and beyond 1e15, a sample is bounded before running moments
+# learn from it. Ordinary data never get there; 2e19 alone would make a variance infinite for good.
+MAX_DEVIATION = 1e3
+MAX_SAMPLE = 1e15
+
 
 def discounted_sum(x: Tensor, decay: Tensor) -> Tensor:
     """y_t = x_t + decay_t y_{t+1}, with y_T = 0: the reverse recurrence of returns and GAE.
@@ -130,6 +135,31 @@ def explained_variance(predictions: Tensor, targets: Tensor, mask: Tensor) -> Te
     _, left = masked_moments(targets - predictions, mask)
     _, whole = masked_moments(targets, mask)
     return tf.where(whole > 0, 1.0 - tf.math.divide_no_nan(left, whole), np.nan)
+
+
+def without_outliers(
+    count: Tensor, mean: Tensor, variance: Tensor, batch: Tensor, weights: Tensor
+) -> Tensor:
+    """Bounds the samples that `merge_moments` is to learn from, so that none decides alone.
+
+    A sample may be 1 + std from the mean, a thousand times. Before there are moments, typical
+    magnitude takes their place, exp(mean(log(1 + |x|))), which one sample hardly moves. Whatever
+    the moments, no sample exceeds 1e15: its square still has room in float32 for a sum.
+
+    Args:
+        count, mean, variance, batch, weights: as in `merge_moments`.
+
+    Returns:
+        float [n, ...], the batch, changed only beyond the bounds.
+    """
+    rows = tf.reshape(weights, [-1] + [1] * (batch.shape.rank - 1))
+    logs = tf.where(rows > 0, tf.math.log1p(tf.abs(batch)), tf.zeros_like(batch))
+    logs = tf.math.divide_no_nan(tf.reduce_sum(logs, axis=0), tf.reduce_sum(rows))
+    known = count > 0
+    limit = MAX_DEVIATION * (1.0 + tf.where(known, tf.sqrt(variance), tf.exp(logs)))
+    center = tf.where(known, mean, tf.zeros_like(mean))
+    low = tf.maximum(center - limit, -MAX_SAMPLE)
+    return tf.clip_by_value(batch, low, tf.minimum(center + limit, MAX_SAMPLE))
 
 
 def merge_moments(

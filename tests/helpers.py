@@ -189,9 +189,10 @@ def act_elsewhere(learners, folder):
         ppo_tf.export_policy(learner.policy, folder / name, critic=learner.critic)
         observations = observe(envs.single_observation_space, (5,))
         leaves = observations if isinstance(observations, dict) else {"": observations}
+        names = ppo_tf.spaces.argument_names(leaves)
         np.savez(
             folder / f"{name}.npz",
-            **{ppo_tf.argument_name(path): leaf for path, leaf in leaves.items()},
+            **{names[path]: leaf for path, leaf in leaves.items()},
         )
     subprocess.run([sys.executable, "-c", LOADER, str(folder)], check=True, timeout=500)
     return {name: dict(np.load(folder / f"{name}.out")) for name in learners}

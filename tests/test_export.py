@@ -45,22 +45,12 @@ def test_the_exported_policy_does_not_follow_later_changes(tmp_path):
     np.testing.assert_allclose(action, expected, rtol=1e-6, atol=1e-6)
 
 
-def test_colliding_names_are_refused(tmp_path):
-    twins = gymnasium.spaces.Dict(
-        {"a/b": gymnasium.spaces.Discrete(2), "a_b": gymnasium.spaces.Discrete(3)}
-    )
-    for envs, names in (
-        (helpers.spaces(twins, gymnasium.spaces.Discrete(2)), r"\['a_b', 'a_b'"),
-        (helpers.spaces(helpers.box(3), twins), r"\['action_a_b', 'action_a_b'\]"),
-    ):
-        with pytest.raises(ValueError, match=f"would share a name. Received: {names}"):
-            ppo_tf.export_policy(helpers.make_policy(envs), tmp_path / "policy")
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_metadata_is_kept(tmp_path):
     path = ppo_tf.export_policy(helpers.make_policy(ENVS), tmp_path / "p", metadata={"env": "E-v0"})
-    assert json.loads((path / "assets.extra" / "policy.json").read_text()) == {"env": "E-v0"}
+    assert json.loads((path / "assets.extra" / "policy.json").read_text()) == {
+        "env": "E-v0",
+        "names": {"observations": {"": "observation"}, "actions": {"": "action"}},
+    }
 
 
 def test_an_existing_folder_is_never_overwritten(tmp_path):

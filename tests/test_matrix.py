@@ -18,7 +18,6 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tu
 
 import ppo_tf
 from ppo_tf import spaces
-from ppo_tf.artefacts.saved_model import result_name
 from ppo_tf.spaces.masks import segment_sizes
 
 PAIR = Box(-2.0, 2.0, (2,))
@@ -218,7 +217,7 @@ def check_exported(name, envs, learner, out):
         actions = policy.action_map(policy.draw(parameters, seed))
         named = actions if isinstance(actions, dict) else {"": actions}
         for path, expected in named.items():
-            key = f"{signature}:{result_name(path)}"
+            key = f"{signature}:{spaces.result_names(named)[path]}"
             assert out[key].dtype == expected.numpy().dtype, name
             np.testing.assert_allclose(out[key], expected, rtol=1e-5, atol=1e-5, err_msg=name)
         for i, expected in enumerate(after):

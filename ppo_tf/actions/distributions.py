@@ -304,7 +304,7 @@ class Joint:
 
     families: dict[str, DistributionFamily]
 
-    def __call__(self, **parameters: dict[str, Tensor]) -> Distribution:
+    def __call__(self, /, **parameters: dict[str, Tensor]) -> Distribution:
         """Takes {path: {name: parameter [B, ...]}}; raw actions are {path: [B, ...]}."""
         return Product({path: family(**parameters[path]) for path, family in self._sorted()})
 

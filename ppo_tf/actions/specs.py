@@ -111,6 +111,10 @@ def action_spec(
 def _leaf_spec(
     space: gymnasium.Space[Any], where: str, continuous: Continuous, sde_period: int
 ) -> ActionSpec:
+    if 0 in (space.shape or ()):
+        raise ValueError(
+            f"The action space{where} must have at least one element. Received: {space}"
+        )
     if isinstance(space, gymnasium.spaces.Discrete):
         return ActionSpec(
             tfd.Categorical, {"logits": int(space.n)}, DiscreteAction.from_space(space)

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from ppo_tf import spaces
-from ppo_tf.artefacts.saved_model import MARKER, METADATA, argument_name, result_name
+from ppo_tf.artefacts.saved_model import MARKER, METADATA, NAMES
 
 
 class ExportedPolicy:
@@ -49,6 +49,7 @@ class ExportedPolicy:
         self._signature = signatures["serving_default" if deterministic else "sample"]
         self._arguments = self._signature.structured_input_signature[1]
         self._initial_state = signatures.get("initial_state")
+        self._names = _read_names(policy)
         self._state: dict[str, tf.Tensor] = {}
         self._observation_space = envs.single_observation_space
         self._action_space = envs.single_action_space
@@ -66,7 +67,9 @@ class ExportedPolicy:
             Actions [B, ...], nested as the vector environment takes them.
         """
         flat = _by_path(spaces.flatten(self._observation_space, observations))
-        given = {argument_name(path): leaf for path, leaf in flat.items()} | {"seed": seed}
+        names = self._names["observations"]
+        given = {names[path]: leaf for path, leaf in flat.items() if path in names}
+        given["seed"] = seed
         if self._initial_state is not None and starts.all():
             self._state = self._initial_state(batch_size=tf.constant(len(starts)))
         for name, state in self._state.items():
@@ -76,7 +79,7 @@ class ExportedPolicy:
         )
         self._state = {name: results[name] for name in self._state}
         leaves = _by_path(spaces.leaves(self._action_space))
-        actions = {path: results[result_name(path)].numpy() for path in leaves}
+        actions = {path: results[self._names["actions"][path]].numpy() for path in leaves}
         composite = spaces.is_composite(self._action_space)
         return spaces.unflatten(self._action_space, actions if composite else actions[""])
 
@@ -84,7 +87,8 @@ class ExportedPolicy:
         """Raises ValueError unless the policy's arguments and results have the spaces' shapes."""
         observed = _by_path(spaces.leaves(self._observation_space))
         done = _by_path(spaces.leaves(self._action_space))
-        there = {argument_name(path): leaf.shape for path, leaf in observed.items()}
+        names = self._names["observations"]
+        there = {names[path]: leaf.shape for path, leaf in observed.items() if path in names}
         states = set(self._initial_state.structured_outputs) if self._initial_state else set()
         for name in self._arguments.keys() - states - {"seed"}:
             shape = tuple(self._arguments[name].shape[1:])
@@ -93,10 +97,11 @@ class ExportedPolicy:
                     f"The policy takes {name} of shape {shape}, the environment has "
                     f"{there.get(name, 'none')}. {received}"
                 )
-        wanted = {result_name(path): leaf.shape for path, leaf in done.items()}
+        names = spaces.result_names(done) | self._names["actions"]
+        wanted = {names[path]: leaf.shape for path, leaf in done.items()}
         results = self._signature.structured_outputs
         made = {name: tuple(results[name].shape[1:]) for name in results.keys() - states}
-        if made != wanted:
+        if made != wanted or done.keys() != self._names["actions"].keys():
             raise ValueError(
                 f"The policy makes actions of shapes {made}, the environment takes {wanted}. "
                 f"{received}"
@@ -112,17 +117,36 @@ def read_metadata(policy: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         ValueError: it is no such folder.
     """
+    return {name: value for name, value in _read(policy).items() if name != NAMES}
+
+
+def _read_names(policy: str | os.PathLike[str]) -> dict[str, dict[str, str]]:
+    """The signatures' names by path: {"observations": arguments, "actions": results}."""
+    names = _read(policy).get(NAMES)
+    parts = names if isinstance(names, dict) else {}
+    for part in ("observations", "actions"):
+        by_path = parts.get(part)
+        if isinstance(by_path, dict) and all(isinstance(n, str) for n in by_path.values()):
+            continue
+        raise ValueError(f"policy has no {NAMES!r} in {METADATA}. Received: policy={policy}")
+    return parts
+
+
+def _read(policy: str | os.PathLike[str]) -> dict[str, Any]:
+    """All of the JSON file beside the SavedModel."""
     if not (Path(policy) / MARKER).is_file():
         raise ValueError(
             f"policy must be a folder that export_policy wrote. Received: policy={policy}"
         )
     try:
-        metadata: dict[str, Any] = json.loads((Path(policy) / METADATA).read_text())
+        content = json.loads((Path(policy) / METADATA).read_text())
+        if not isinstance(content, dict):
+            raise ValueError("it is no JSON object")
     except (OSError, ValueError) as error:
         raise ValueError(
             f"policy has no readable {METADATA}: {error}. Received: policy={policy}"
         ) from error
-    return metadata
+    return content
 
 
 def _load(policy: str | os.PathLike[str]) -> Any:

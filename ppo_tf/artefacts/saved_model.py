@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ import tensorflow as tf
 
 from ppo_tf.networks import recurrent
 from ppo_tf.policies.policy import Policy
+from ppo_tf.spaces import argument_names, result_names
 from ppo_tf.support.folders import check_new_folder, check_replaceable, complete_folder
-from ppo_tf.types import Nest, Tensor
+from ppo_tf.types import Nest, NonFiniteError, Tensor
 
 METADATA = Path("assets.extra") / "policy.json"  # the folder SavedModel reserves for users' files
+NAMES = "names"  # its key there that holds the signatures' names by path
 MARKER = "saved_model.pb"  # the file that identifies a saved policy
 
 
@@ -38,10 +40,10 @@ def export_policy(
         value(observation) -> {"value" float [B]}: the critic's value, if a critic is given.
 
     Each leaf of a Dict or Tuple is a separate argument or result: the observation "arm/0" is the
-    argument arm_0, the action "arm/0" the result action_arm_0. A path that is not an identifier,
-    such as that of a Tuple's first leaf, is prefixed: observation_0. A recurrent policy also takes
-    state_0, state_1, ..., each [B, units], and returns their values after the step; an episode
-    starts with zeros, returned by initial_state(batch_size int32).
+    argument arm_0, the action "arm/0" the result action_arm_0. See `spaces.argument_names` for
+    paths that are no identifiers; assets.extra/policy.json has all names by path. A recurrent
+    policy also takes state_0, state_1, ..., each [B, units], and returns their values after the
+    step; an episode starts with zeros, returned by initial_state(batch_size int32).
 
     The folder appears complete or not at all. A policy that is replaced is moved to
     `.NAME.replaced` beside it during the change: after a crash, a complete policy, old or new, is
@@ -53,28 +55,39 @@ def export_policy(
         critic: critic to export as `value`.
         observation_spec: tf.TensorSpec of a batch of observations [None, ...], or a dict of them;
             needed only for subclassed Keras models, which do not know their input.
-        metadata: JSON values to keep in assets.extra/policy.json, such as the environment's id.
+        metadata: JSON values to keep in assets.extra/policy.json, such as the environment's id,
+            beside "names", {"observations": {path: argument}, "actions": {path: result}}.
         replace: whether to replace a saved policy at path; safe for one process at a time.
 
     Raises:
         FileExistsError, NotADirectoryError, PermissionError: see `check_new_folder`; with replace,
             FileExistsError means that path is not a saved policy.
         OSError: the policy can't be written.
-        ValueError: observation_spec is needed but missing, or names of arguments or results
-            collide.
+        NonFiniteError: a weight of the policy or critic is NaN or infinite.
+        ValueError: observation_spec is needed but missing, or metadata has the key "names".
     """
+    metadata = metadata or {}
+    if NAMES in metadata:
+        raise ValueError(f"metadata must not have the key {NAMES!r}. Received: metadata={metadata}")
     path = check_replaceable(path, MARKER) if replace else check_new_folder(path)
+    models = [policy.actor] if critic is None else [policy.actor, critic]
+    _check_finite(models)
+    arguments = argument_names(_observed(models, observation_spec))
+    results: dict[str, str] = {}  # known once the first signature is traced
     seed_spec = {"seed": tf.TensorSpec((2,), tf.int32)}
 
     def serve(
         observations: Nest, state: list[Tensor], seed: Tensor | None = None
     ) -> tuple[dict[str, Nest], list[Tensor]]:
         parameters, state = policy.step(observations, state)
-        return _named(policy.action_map(policy.draw(parameters, seed))), state
+        actions = policy.action_map(policy.draw(parameters, seed))
+        leaves = actions if isinstance(actions, dict) else {"": actions}
+        results.update(result_names(leaves))
+        return {results[path]: leaf for path, leaf in leaves.items()}, state
 
     signatures = {
-        "serving_default": _signature(serve, policy.actor, observation_spec),
-        "sample": _signature(serve, policy.actor, observation_spec, seed_spec),
+        "serving_default": _signature(serve, policy.actor, arguments, observation_spec),
+        "sample": _signature(serve, policy.actor, arguments, observation_spec, seed_spec),
     }
     if policy.recurrent:
         signatures["initial_state"] = _initial_state(policy.actor)
@@ -85,10 +98,9 @@ def export_policy(
             values, state = recurrent.step(value_function, observations, state)
             return {"value": values}, state
 
-        signatures["value"] = _signature(value, critic, observation_spec)
+        signatures["value"] = _signature(value, critic, arguments, observation_spec)
     module = tf.Module()
     # tf.Module does not see Keras 3 variables; without this they would not be saved.
-    models = [policy] if critic is None else [policy, critic]
     module.tracked = [v.value for model in models for v in model.variables]
 
     with complete_folder(path, MARKER if replace else None) as temporary:
@@ -98,13 +110,15 @@ def export_policy(
             reason = error.message.splitlines()[0]
             raise OSError(f"cannot write the policy {path}: {reason}") from error
         (temporary / METADATA).parent.mkdir(exist_ok=True)
-        (temporary / METADATA).write_text(json.dumps(metadata or {}, indent=2) + "\n")
+        names = {"observations": arguments, "actions": results}
+        (temporary / METADATA).write_text(json.dumps({**metadata, NAMES: names}, indent=2) + "\n")
     return path
 
 
 def _signature(
     function: Callable[..., tuple[dict[str, Nest], list[Tensor]]],
     model: keras.Model,
+    names_by_path: Mapping[str, str],
     observation_spec: Any,
     more: dict[str, tf.TensorSpec] | None = None,
 ) -> Any:
@@ -113,10 +127,10 @@ def _signature(
     states = recurrent.initial_state(model, 1)
     leaves = spec if isinstance(spec, dict) else {"": spec}
     more = more or {}
-    names = [argument_name(path) for path in leaves]
+    names = [names_by_path[path] for path in leaves]
     state_names = [f"state_{i}" for i in range(len(states))]
     state_specs = [tf.TensorSpec((None, *s.shape[1:]), s.dtype) for s in states]
-    arguments = _distinct([*names, *state_names, *more])
+    arguments = [*names, *state_names, *more]
     specs = [*leaves.values(), *state_specs, *more.values()]
 
     def call(**tensors: Tensor) -> dict[str, Nest]:
@@ -143,33 +157,21 @@ def _initial_state(model: recurrent.Recurrent) -> Any:
     )
 
 
-def argument_name(path: str) -> str:
-    """Returns the signatures' argument name for an observation leaf, given its path; the path of a
-    plain observation is ""."""
-    name = path.replace("/", "_")
-    if not path:
-        return "observation"
-    return name if name.isidentifier() else f"observation_{name}"
+def _check_finite(models: Sequence[keras.Model]) -> None:
+    for variable in (variable for model in models for variable in model.variables):
+        value = tf.convert_to_tensor(variable.value)
+        if value.dtype.is_floating and not tf.reduce_all(tf.math.is_finite(value)):
+            raise NonFiniteError(
+                "A policy with numbers that are not finite is never exported. "
+                f"Received: variable={variable.path}"
+            )
 
 
-def result_name(path: str) -> str:
-    """Returns the signatures' result name for an action leaf, given its path; the path of a plain
-    action is ""."""
-    return f"action_{path.replace('/', '_')}" if path else "action"
-
-
-def _named(actions: Nest) -> dict[str, Nest]:
-    leaves = actions if isinstance(actions, dict) else {"": actions}
-    names = _distinct([result_name(path) for path in leaves])
-    return dict(zip(names, leaves.values(), strict=True))
-
-
-def _distinct(names: list[str]) -> list[str]:
-    if len(set(names)) < len(names):
-        raise ValueError(
-            f"Two arguments or results of a signature would share a name. Received: {names}"
-        )
-    return names
+def _observed(models: Sequence[keras.Model], spec: Any) -> list[str]:
+    """The paths of all leaves that some model takes; [""] for a plain observation."""
+    specs = [_observation_spec(model) if spec is None else spec for model in models]
+    paths = [path for each in specs for path in (each if isinstance(each, dict) else [""])]
+    return list(dict.fromkeys(paths))
 
 
 def _observation_spec(model: keras.Model) -> Any:

@@ -218,7 +218,8 @@ class Learner:
 
         Raises:
             ValueError: shapes do not match.
-            NonFiniteError: a metric became NaN or infinite; all variables are as before the call.
+            NonFiniteError: a metric or a variable became NaN or infinite; all variables are as
+                before the call.
         """
         shape = np.shape(trajectory.rewards)
         for name in ("terminated", "truncated", "valid", "starts"):
@@ -234,7 +235,7 @@ class Learner:
         length, sequences = self.sequence_length, math.prod(shape) // self.sequence_length
         draws = self.update_rule.draw(sequences, length, self.seed, self.iterations)
         trajectory, draws = tf.nest.map_structure(tf.convert_to_tensor, (trajectory, draws))
-        tensors, explained_variance = self._compiled(trajectory, draws)
+        tensors, explained_variance, finite = self._compiled(trajectory, draws)
         metrics = {name: float(tensor) for name, tensor in tensors.items()}
         for name, value in metrics.items():
             if not math.isfinite(value):
@@ -242,6 +243,12 @@ class Learner:
                     f"iteration {self.iterations}: {name} became {value}; "
                     "the weights are those from before this update"
                 )
+        if not all(stayed := finite.numpy()):
+            name = list(self.named_variables)[int(np.argmin(stayed))]
+            raise NonFiniteError(
+                f"iteration {self.iterations}: the variable {name} became NaN or infinite; "
+                "the weights are those from before this update"
+            )
         self.iterations += 1
         # The explained variance of constant targets is undefined.
         explained = float(explained_variance)
@@ -276,12 +283,12 @@ class Learner:
             transformation.build((None, num_envs))
         self.memories.build(num_envs)
 
-    def _update(self, trajectory: Trajectory, draws: Nest) -> tuple[Metrics, Tensor]:
+    def _update(self, trajectory: Trajectory, draws: Nest) -> tuple[Metrics, Tensor, Tensor]:
         """Performs the whole update as one graph; see `update`.
 
         Returns:
             (metrics by name, any of which undoes the update if not finite; explained variance,
-            which may be NaN).
+            which may be NaN; whether each variable stayed finite, bool [n], likewise).
         """
         variables = self.variables
         before = undo.snapshot(variables)
@@ -295,8 +302,10 @@ class Learner:
             reestimate=_plain(lambda: self._reestimated(start, trajectory)),
         )
         metrics |= self._finish(trajectory, start)
-        undo.keep_if(undo.all_finite(list(metrics.values())), variables, before)
-        return metrics, start.explained_variance
+        finite = undo.finite_each(variables, before)
+        good = undo.all_finite(list(metrics.values())) & tf.reduce_all(finite)
+        undo.keep_if(good, variables, before)
+        return metrics, start.explained_variance, finite
 
     # AutoGraph is off from here on: its conversions took a third of the tracing time.
 

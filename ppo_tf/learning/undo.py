@@ -23,6 +23,24 @@ def all_finite(scalars: Sequence[Tensor]) -> Tensor:
     return tf.reduce_all(tf.math.is_finite(tf.stack([tf.cast(x, tf.float32) for x in scalars])))
 
 
+def finite_each(
+    variables: Sequence[tf.Variable | keras.Variable], before: Sequence[Tensor]
+) -> Tensor:
+    """Returns whether each variable is free of numbers that were finite `before` and are no more.
+
+    Returns:
+        bool [number of variables].
+    """
+
+    def stayed(variable: tf.Variable | keras.Variable, value: Tensor) -> Tensor:
+        if not value.dtype.is_floating:
+            return tf.constant(True)
+        now = tf.math.is_finite(tf.convert_to_tensor(variable))
+        return tf.reduce_all(now | ~tf.math.is_finite(value))
+
+    return tf.stack([stayed(*pair) for pair in zip(variables, before, strict=True)])
+
+
 def keep_if(
     good: Tensor, variables: Sequence[tf.Variable | keras.Variable], before: Sequence[Tensor]
 ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
@@ -86,7 +85,7 @@ def observation_features(
         return inputs, features_of(used, inputs, "normalization")
     inputs = leaf_inputs(space, used)
     all_leaves: Any = spaces.leaves(space)
-    names = layer_names(all_leaves)
+    names = spaces.layer_names(all_leaves)
     parts = [
         features_of(leaf, inputs[path], f"normalization_{names[path]}")
         for path, leaf in used.items()
@@ -136,7 +135,7 @@ def encoded_leaves(
 def leaf_inputs(space: gymnasium.Space[Any], paths: Iterable[str]) -> dict[str, Tensor]:
     """Creates inputs {path: Keras tensor [B, ...]} for leaves of a composite space."""
     leaves: Any = spaces.leaves(space)
-    names = layer_names(leaves)
+    names = spaces.layer_names(leaves)
     return {
         path: LeafInput(
             path,
@@ -146,17 +145,6 @@ def leaf_inputs(space: gymnasium.Space[Any], paths: Iterable[str]) -> dict[str, 
         ).output
         for path in paths
     }
-
-
-def layer_names(paths: Iterable[str]) -> dict[str, str]:
-    """Returns a unique name that Keras and TensorFlow accept for each path: "arm/0" is "arm_0"."""
-    names: dict[str, str] = {}
-    for path in paths:
-        name = re.sub(r"[^A-Za-z0-9_.-]", "_", path)
-        while name in names.values():
-            name += "_"
-        names[path] = name
-    return names
 
 
 def is_image(leaf: gymnasium.Space[Any]) -> bool:
@@ -216,6 +204,12 @@ ENCODERS: dict[type[gymnasium.Space[Any]], Callable[[Any, Tensor], Tensor]] = {
 def _encoder(path: str, leaf: gymnasium.Space[Any]) -> Callable[[Any, Tensor], Tensor]:
     for kind, encode in ENCODERS.items():
         if isinstance(leaf, kind):
+            if 0 in (leaf.shape or ()):
+                raise ValueError(
+                    "An observation must have at least one element. "
+                    f"Received: {f'{path!r} is ' if path else ''}{leaf}"
+                    + ("; exclude this part" if path else "")
+                )
             return encode
     raise ValueError(
         f"The observation space must be {', '.join(k.__name__ for k in ENCODERS)}, or a Dict or "

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import keras
 
-from ppo_tf.networks.features import layer_names
+from ppo_tf import spaces
 from ppo_tf.networks.initialization import POLICY_GAIN, VALUE_GAIN, Seeds, dense
 from ppo_tf.networks.layers import ExplorationDirections, MaskLogits, StateIndependentScale
 from ppo_tf.types import Tensor
@@ -108,13 +108,13 @@ def parameter_heads(
             made[name] = HEADS.get(name, _linear)(request)
         if path in masks:
             _check_mask(path, sizes, masks[path])
-            layer = MaskLogits(name=f"{prefix}masked_logits")
+            layer = MaskLogits(name=f"{prefix}logits_masked")
             made["logits"] = layer(made["logits"], masks[path])
         return {name: made[name] for name in sizes}
 
     if not any(isinstance(sizes, Mapping) for sizes in parameters.values()):
         return heads_of("", parameters, "")
-    names = layer_names(parameters)
+    names = spaces.layer_names(parameters)
     return {path: heads_of(path, p, f"action_{names[path]}_") for path, p in parameters.items()}
 
 

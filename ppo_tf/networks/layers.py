@@ -40,7 +40,8 @@ class RunningNormalization(keras.layers.Layer):
 
     The statistics are weights: they are saved, exported and checkpointed with the model. They
     change only in a forward pass inside `learn_statistics`, which the learner runs once per update.
-    Before the first such pass the layer only clips.
+    Before the first such pass the layer only clips. Outliers are bounded before they enter the
+    moments, see `ops.without_outliers`.
 
     Args:
         clip: bound of the normalised values; 10 as in Baselines' VecNormalize.
@@ -65,13 +66,10 @@ class RunningNormalization(keras.layers.Layer):
         if _learning and id(self) not in _learning[-1][1]:
             weights, seen = _learning[-1]
             seen.add(id(self))
-            moments = ops.merge_moments(
-                self.count.value,
-                self.mean.value,
-                self.variance.value,
-                tf.cast(inputs, tf.float32),
-                tf.cast(weights, tf.float32),
-            )
+            inputs32, weights = tf.cast(inputs, tf.float32), tf.cast(weights, tf.float32)
+            known = (self.count.value, self.mean.value, self.variance.value)
+            bounded = ops.without_outliers(*known, inputs32, weights)
+            moments = ops.merge_moments(*known, bounded, weights)
             for weight, value in zip((self.count, self.mean, self.variance), moments, strict=True):
                 weight.assign(value)
         normalized = (inputs - self.mean) * keras.ops.rsqrt(self.variance + self.epsilon)

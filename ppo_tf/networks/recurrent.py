@@ -178,8 +178,8 @@ def input_paths(model: keras.Model) -> set[str] | None:
     """Returns the paths of the observations that a model takes; None if it takes one tensor, or
     does not say."""
     if isinstance(model, Recurrent):
-        parts = [input_paths(model.encoder), input_paths(model.head)]
-        return set().union(*(p for p in parts if p)) - {"features"} or None
+        masks = (input_paths(model.head) or set()) - {"features"}
+        return (input_paths(model.encoder) or set()) | masks or None
     if not getattr(model, "inputs", None) or not isinstance(model.input, dict):
         return None
     return set(model.input)

@@ -13,3 +13,6 @@ from ppo_tf.spaces.composite import leaves as leaves
 from ppo_tf.spaces.composite import map_leaves as map_leaves
 from ppo_tf.spaces.composite import paths as paths
 from ppo_tf.spaces.composite import unflatten as unflatten
+from ppo_tf.spaces.names import argument_names as argument_names
+from ppo_tf.spaces.names import layer_names as layer_names
+from ppo_tf.spaces.names import result_names as result_names

@@ -33,7 +33,8 @@ def leaves(space: gymnasium.Space[Any]) -> Leaves:
     """Returns the leaf spaces of a Dict or Tuple by path, and any other space itself.
 
     Raises:
-        ValueError: two leaves share a path, as the key "a/b" does with "b" under "a".
+        ValueError: two leaves share a path, as the key "a/b" does with "b" under "a", or a leaf has
+            none, because its key is empty.
     """
     if not is_composite(space):
         return space
@@ -41,6 +42,8 @@ def leaves(space: gymnasium.Space[Any]) -> Leaves:
     for path, _, leaf in _walk(space):
         if path in found:
             raise ValueError(f"Two leaves of the space have the path {path!r}. Received: {space}")
+        if not path:
+            raise ValueError(f"The keys of a Dict must not be empty. Received: {space}")
         found[path] = leaf
     return found
 

@@ -16,7 +16,8 @@ class RewardScaling(keras.layers.Layer):
     """r / std(R), clipped, where R_t = gamma R_{t-1} + r_t runs along the episode.
 
     Keeps returns near unit size whatever the environment's units ("The 37 implementation details of
-    PPO", ICLR blog 2022). Rewards are scaled, never shifted, so their signs do not change.
+    PPO", ICLR blog 2022). Rewards are scaled, never shifted, so their signs do not change. Outliers
+    are bounded before the statistics learn from them, see `ops.without_outliers`.
 
     Args:
         gamma: discount per step, the same as the estimator's.
@@ -65,15 +66,16 @@ class RewardScaling(keras.layers.Layer):
             return running, tf.where(is_done, tf.zeros_like(running), running)
 
         start = self.running.value
-        returns, left = tf.scan(step, (rewards, done, valid), initializer=(start, start))
+        known = (self.count.value, self.mean.value, self.variance.value)
+        weights = ops.merge_time(tf.cast(valid, tf.float32))
+        # Around 0 like the rewards, whatever the mean of the returns.
+        around = (known[0], tf.zeros_like(known[1]), known[2])
+        bounded = ops.without_outliers(*around, ops.merge_time(rewards), weights)
+        bounded = tf.reshape(bounded, tf.shape(rewards))
+        returns, left = tf.scan(step, (bounded, done, valid), initializer=(start, start))
         self.running.assign(left[-1])
-        count, mean, variance = ops.merge_moments(
-            self.count.value,
-            self.mean.value,
-            self.variance.value,
-            ops.merge_time(returns),
-            ops.merge_time(tf.cast(valid, tf.float32)),
-        )
+        returns = ops.without_outliers(*known, ops.merge_time(returns), weights)
+        count, mean, variance = ops.merge_moments(*known, returns, weights)
         self.count.assign(count)
         self.mean.assign(mean)
         self.variance.assign(variance)
