@@ -54,7 +54,7 @@ def test_what_is_no_regular_file_is_an_error_at_once(kind, tmp_path, limit):
     odd(kind, tmp_path / "file")
     with pytest.raises(OSError):
         files.read_regular(tmp_path / "file", 100)
-    with pytest.raises(OSError, match="cannot write .*file: "):
+    with pytest.raises(OSError, match=r"cannot write .*file: "):
         files.AppendedFile(tmp_path / "file").open()
     assert not (tmp_path / "nowhere").exists()
     if kind == "link":

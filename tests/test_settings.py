@@ -124,7 +124,7 @@ def config(tmp_path):
 
     def write(**values):
         settings = ppo_tf.presets.resolve("CartPole-v1", {})
-        config = runs.make_config("CartPole-v1", settings, {})
+        config = runs.make_config("0" * 16, "CartPole-v1", settings, {})
         for name, value in values.items():
             config["settings"][name] = {"value": value, "source": "flag"}
         (tmp_path / "config.json").write_text(json.dumps(config))

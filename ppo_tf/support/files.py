@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-
 # Opening never waits for the other end of a pipe, and never follows a link; Windows lacks both.
 _AT_ONCE = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
@@ -47,10 +46,10 @@ def read_regular(path: str | os.PathLike[str], most: int, *, follow: bool = Fals
         OSError: see `open_regular`; or the file is larger, or can't be read.
     """
     with open(open_regular(path, os.O_RDONLY, follow=follow), "rb") as file:
-        content = file.read(most + 1) if os.fstat(file.fileno()).st_size <= most else None
-    if content is None or len(content) > most:
-        raise OSError(errno.EFBIG, f"Larger than {most:,} bytes", str(path))
-    return content
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise OSError(errno.EFBIG, f"Larger than {most:,} bytes", str(path))
+        return file.read(size)
 
 
 @contextlib.contextmanager
