@@ -78,3 +78,30 @@ def test_what_is_no_file_is_one_line_and_never_waited_for(kind, argument, tmp_pa
 def test_dev_full_is_no_run():
     with pytest.raises(ValueError, match="/dev/full: Not a regular file"):
         runs.plan(None, {}, resume="/dev/full")
+
+
+# ---- modules that a file names
+
+
+def named(module):
+    return f"names the module {module}, which is imported\n"
+
+
+def test_a_module_that_a_config_names_is_named_before_it_is_imported(run, tmp_path, capfd):
+    """Its import fails here, after the line."""
+    (tmp_path / "config.json").write_text(with_("env", value="strange_module:Env-v0"))
+    (tmp_path / "strange_module.py").write_text("raise ImportError('it was imported')")
+    for argument, path in (("--config", "config.json"), ("--resume", ".")):
+        assert run(f"{argument}={path}", "--dry_run") == 2
+        line, error = capfd.readouterr().err.splitlines(keepends=True)
+        assert line == f"{path} {named('strange_module')}" and "env='strange_module:" in error
+    assert run("--config=config.json", "--env=strange_module:Env-v0", "--dry_run") == 2
+    assert named("strange_module") not in capfd.readouterr().err  # it is the user's own word
+
+
+@pytest.mark.parametrize("module", ["../x", "./x", ".x", "x/y", "x..y", "..", "a b"])
+def test_what_is_no_module_is_one_line(module, run, capfd):
+    assert run(f"--env={module}:Foo-v0", "--dry_run") == 2
+    told = f"is not the name of a module. Received: env='{module}:Foo-v0'"
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("error: ") and line.endswith(told)
