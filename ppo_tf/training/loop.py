@@ -107,7 +107,8 @@ def fit(
                 f"{state.iterations * steps_per_iteration} steps. "
                 f"Received: total_steps={total_steps}"
             )
-    if float(tf.convert_to_tensor(learner.optimizer.learning_rate)) == 0.0:
+    rate = float(tf.convert_to_tensor(learner.optimizer.learning_rate))
+    if rate == 0.0 and state.iterations < iterations:
         warnings.warn(
             "The learning rate is 0, so nothing will be learned: its schedule has ended. "
             "Give the learner an optimizer with a longer schedule or a constant rate.",
