@@ -1,12 +1,15 @@
 """Checkpoint files: written completely or not at all, with damage detected."""
 
 import errno
+import hashlib
+import io
 import itertools
 import json
 import os
 import subprocess
 import sys
 import textwrap
+import zipfile
 
 import helpers
 import keras
@@ -18,6 +21,7 @@ from train_command import DEADLY
 import ppo_tf
 from ppo_tf.support.files import write_atomically
 from ppo_tf.training.checkpoints import learner_variables, restore_learner
+from ppo_tf.training.packing import FORMAT, pack
 
 ARRAYS = {"0000/kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "iterations": np.array(7)}
 VALUES = {"run": {"recent": [[0.1, 3]], "seconds": 1.5}, "callbacks": {}}
@@ -46,7 +50,7 @@ def test_reading_returns_what_was_written(tmp_path):
     for name, array in ARRAYS.items():
         np.testing.assert_array_equal(arrays[name], array)
         assert arrays[name].dtype == array.dtype
-    assert values == {**VALUES, "at": 32}
+    assert values == {**VALUES, "at": 32, "steps": 32}
 
 
 def test_without_a_file_there_is_nothing_to_resume_from(tmp_path):
@@ -110,14 +114,14 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(name, tmp_path
         _, values = ppo_tf.Checkpoints(tmp_path).latest()
     assert values["at"] == 32
     (message,) = [str(w.message) for w in caught]
-    assert message.startswith(f"checkpoint {path} is damaged (")
+    assert message.startswith(f"checkpoint {path} is passed over: its ")
 
 
 def test_if_all_are_damaged_the_run_does_not_silently_start_over(tmp_path):
     checkpoints = saved(tmp_path, 32)
     damage(checkpoints.path(32), DAMAGE["zeros"])
     lines = []
-    with pytest.raises(ValueError, match="All checkpoints are damaged"):
+    with pytest.raises(ValueError, match="No checkpoint can be used; the newest: its"):
         ppo_tf.Checkpoints(tmp_path, warn=lines.append).latest()
     assert len(lines) == 1
 
@@ -130,6 +134,87 @@ def test_checkpoints_contain_no_pickle(tmp_path):
         assert json.loads(arrays["values.json"].tobytes())["at"] == 32
     with pytest.raises(ValueError, match="allow_pickle"):
         saved(tmp_path).save(64, {"object": np.array([object()])}, VALUES)
+
+
+# ---- crafted and mixed up files, whose digests are right
+
+
+def rewrite(path, archive=None, arrays=ARRAYS, **values):
+    """Writes a checkpoint with a right digest and any contents."""
+    if archive is None:
+        state = {**VALUES, "id": "", "steps": 64, "best": {}, "at": 64, **values}
+        path.write_bytes(pack(arrays, state))
+    else:
+        digest = hashlib.sha256(archive).hexdigest()
+        path.write_bytes(f"ppo_tf checkpoint {FORMAT} sha256={digest}\n".encode() + archive)
+
+
+def npz(compression=zipfile.ZIP_STORED, **members):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        for name, content in members.items():
+            archive.writestr(f"{name}.npy", content)
+    return buffer.getvalue()
+
+
+def npy(header):
+    """The bytes of an .npy with any header and 8 bytes of data."""
+    text = header.encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text + bytes(8)
+
+
+def header(descr="'<f4'", shape="(2,)"):
+    return f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}}}"
+
+
+CRAFTED = {
+    "a zip bomb": lambda p: rewrite(p, npz(zipfile.ZIP_DEFLATED, a=bytes(10**7))),
+    "no zip": lambda p: rewrite(p, b"PK"),
+    "an array beyond memory": lambda p: rewrite(p, npz(a=npy(header(shape="(1000000000000,)")))),
+    "a negative shape": lambda p: rewrite(p, npz(a=npy(header(shape="(-1, -2)")))),
+    "a pickle": lambda p: rewrite(p, npz(a=npy(header(descr="'|O'", shape="(1,)")))),
+    "a header of code": lambda p: rewrite(p, npz(a=npy("__import__('os').getcwd()"))),
+    "a deep header": lambda p: rewrite(p, npz(a=npy("(" * 90 + ")" * 90))),
+    "no values": lambda p: rewrite(p, npz(a=npy(header()))),
+    "values that are a list": lambda p: p.write_bytes(pack(ARRAYS, ["a"])),
+    "a NaN": lambda p: rewrite(p, arrays={"a": np.array([np.nan])}),
+    "another run": lambda p: rewrite(p, id="another"),
+    "another step": lambda p: rewrite(p, steps=96),
+    "a step that is no number": lambda p: rewrite(p, steps="64"),
+    "a best one that is a list": lambda p: rewrite(p, best=[1]),
+    "a best one elsewhere": lambda p: rewrite(p, best={"steps": "/", "score": 1, "monitor": "m"}),
+    "a best score of NaN": lambda p: rewrite(p, best={"steps": 1, "score": None, "monitor": "m"}),
+    "a folder": lambda p: (p.unlink(), p.mkdir()),
+    "a pipe": lambda p: (p.unlink(), os.mkfifo(p)),
+    "a dangling link": lambda p: (p.unlink(), p.symlink_to("nowhere")),
+    "a link": lambda p: p.rename(p.with_name("a")).parent and p.symlink_to("a"),
+    "the one before, copied": lambda p: p.write_bytes(p.with_name(names(p.parent)[0]).read_bytes()),
+}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no links and pipes")
+@pytest.mark.parametrize("name", CRAFTED)
+def test_a_crafted_or_mixed_up_checkpoint_is_passed_over(name, tmp_path):
+    checkpoints = saved(tmp_path, 32, 64)
+    path = checkpoints.path(64)
+    CRAFTED[name](path)
+    lines = []
+    again = ppo_tf.Checkpoints(tmp_path, keep=1, warn=lines.append)
+    _, values = again.latest()
+    assert values["at"] == 32
+    (line,) = lines
+    assert line.startswith(f"checkpoint {path} is passed over: ") and "\n" not in line
+    again.save(64, ARRAYS, {**VALUES, "at": 65})  # in its place
+    assert ppo_tf.Checkpoints(tmp_path).latest()[1]["at"] == 65
+
+
+def test_a_checkpoint_of_another_run_is_passed_over(tmp_path):
+    saved(tmp_path, 32, run="one")
+    saved(tmp_path, 64, run="two")
+    lines = []
+    one = ppo_tf.Checkpoints(tmp_path, run="one", warn=lines.append)
+    assert one.latest()[1]["at"] == 32
+    assert len(lines) == 1 and lines[0].endswith("it is of the run 'two', this one is 'one'")
 
 
 # ---- a learner's variables

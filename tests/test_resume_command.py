@@ -88,7 +88,9 @@ def test_a_damaged_checkpoint_is_named_and_the_previous_one_gives_the_same_run(
     newest.write_bytes(change(newest.read_bytes()))
     assert run("--resume=run") == 0
     (line,) = errors(capfd.readouterr())
-    assert line.startswith(f"warning: checkpoint run/checkpoints/{newest.name} is damaged (its ")
+    assert line.startswith(
+        f"warning: checkpoint run/checkpoints/{newest.name} is passed over: its "
+    )
     assert plain(unfinished) == plain(origin)
 
 

@@ -225,9 +225,60 @@ def test_ctrl_c_ends_the_runs_and_tells_how_to_resume(tmp_path):
     _, err = end(process)
     assert process.returncode == 130
     assert alive(tmp_path) == []
-    assert err == "interrupted; to resume: ppo-tf sweep --sweepdir=s\n"
+    assert err == f"interrupted; to resume: ppo-tf sweep --sweepdir=s --script={FAKE}\n"
     assert [r["status"] for r in rows(tmp_path / "s")] == ["finished", "interrupted", "finished"]
     assert "2 of 3 (interrupted)" in table(tmp_path / "s")[1]
+
+
+# ---- somebody else's folder
+
+
+@pytest.fixture
+def strange(tmp_path):
+    """Writes a sweep.json with some entries; returns a function that resumes the sweep."""
+
+    def resume(text=None, **entries):
+        folder = tmp_path / "s"
+        folder.mkdir(exist_ok=True)
+        asked = {"env": "CartPole-v1", "seeds": 1, **entries}
+        (folder / "sweep.json").write_text(text or json.dumps(asked))
+        return sweep(tmp_path, "--sweepdir=s", script=None)
+
+    return resume
+
+
+def test_a_script_that_a_file_names_is_never_run(strange, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(f"open({str(tmp_path / 'was_run')!r}, 'w')")
+    code, out, err = strange(script=str(script))
+    assert (code, out) == (2, "")
+    assert re.fullmatch(f"error: .*give --script={re.escape(str(script))} again.*\n", err)
+    assert not (tmp_path / "was_run").exists() and not (tmp_path / "s" / "seed0").exists()
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"text": "[]"},
+        {"text": "{"},
+        {"text": "[" * 100_000},
+        {"env": ["CartPole-v1"]},
+        {"seeds": "3"},
+        {"seeds": -1},
+        {"grid": [1]},
+        {"grid": {"../x": [1]}},
+        {"grid": {"gamma": 0.9}},
+        {"search": {"gamma": {"low": 0}}},
+        {"train_flags": "--horizon=8"},
+        {"train_flags": ["--flagfile=mine"]},
+        {"more": 1},
+    ],
+    ids=lambda entries: str(entries)[:40],
+)
+def test_a_file_that_is_no_sweep_is_one_line(entries, strange):
+    code, out, err = strange(**entries)
+    assert (code, out) == (2, "")
+    assert re.fullmatch(r"error: s.sweep\.json is not a sweep's: .*Received: sweepdir=s\n", err)
 
 
 # ---- searches

@@ -134,6 +134,16 @@ def test_a_missing_event_file_is_an_error(tmp_path):
         loops.Loop(resumed)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["../mine.txt", "/mine.txt", "mine.txt", "events.out.tfevents.0000000001.a/../../b.ppo_tf", 3],
+)
+def test_a_state_never_names_a_file_that_is_not_ours(name, tmp_path):
+    callback = ppo_tf.TensorBoardScalars(tmp_path / "run")
+    with pytest.raises(ValueError, match="the name of one of our event files"):
+        callback.load_state({"sizes": {name: 1}, "steps": 100})
+
+
 @pytest.mark.parametrize("room", [0, 3000])
 def test_a_full_disk_is_one_clear_error(tmp_path, room):
     """A limit on file size fails like a full disk, in the middle of a write."""

@@ -16,6 +16,7 @@ import numpy as np
 
 from ppo_tf.actions.maps import ClipAction, DiscreteAction, JointAction, TanhAction, UnitAction
 from ppo_tf.callbacks.logs import Logs, is_missing
+from ppo_tf.support.schema import TEXT, Named, Rule, check, optional
 
 # Number of iterations whose median counts: a single bad update means nothing.
 WINDOW = 5
@@ -189,6 +190,15 @@ RULES: tuple[Callable[[Seen], str | None], ...] = (
 )
 
 
+_FLOAT = Rule("a number", lambda v: type(v) in (int, float))  # a log may be infinite
+_SEEN: dict[str, Any] = {
+    "first": Named(TEXT, _FLOAT),
+    "recent": Named(TEXT, [_FLOAT]),
+    "best_explained_variance": optional(_FLOAT),
+    "progress": _FLOAT,
+}
+
+
 class HealthAdvice(keras.callbacks.Callback):
     """Says what looks wrong with a run and what to try: a line for each of RULES, once per run.
 
@@ -213,7 +223,9 @@ class HealthAdvice(keras.callbacks.Callback):
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Restores what was seen and said."""
-        self._resumed = state
+        check(state, {"seen": _SEEN, "said": [TEXT]}, "the state of HealthAdvice")
+        seen = {name: state["seen"][name] for name in _SEEN}
+        self._resumed = {"seen": seen, "said": state["said"]}
 
     def on_train_begin(self, logs: Logs = None) -> None:
         """Starts with an empty history, or with that of the checkpoint."""

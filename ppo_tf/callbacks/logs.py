@@ -12,6 +12,7 @@ from typing import Any
 import keras
 
 from ppo_tf.support.files import AppendedFile, naming, write_atomically
+from ppo_tf.support.schema import COUNT, TEXT, check
 
 Logs = dict[str, Any] | None
 
@@ -52,6 +53,7 @@ class MetricsCSV(keras.callbacks.Callback):
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Cuts the file to that size and restores the columns."""
+        check(state, {"bytes": COUNT, "names": [TEXT]}, "the state of MetricsCSV")
         self._file.cut(state["bytes"])
         self._names = state["names"]
 
@@ -113,6 +115,7 @@ class MetricsJSONL(keras.callbacks.Callback):
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Cuts the file to that size."""
+        check(state, {"bytes": COUNT}, "the state of MetricsJSONL")
         self._file.cut(state["bytes"])
 
     def on_train_begin(self, logs: Logs = None) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from ppo_tf.artefacts.saved_model import export_policy
 from ppo_tf.callbacks.logs import passes_multiple
 from ppo_tf.evaluating.evaluation import MAX_STEPS, Act, make_act, make_evaluation_envs, play
+from ppo_tf.support.schema import COUNT, NUMBER, check, optional
 
 LOGS = ("mean_return", "std_return", "mean_length")  # from `Evaluation.summary`, logged as eval/*
 
@@ -88,6 +89,7 @@ class PeriodicEvaluation(keras.callbacks.Callback):
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Restores them."""
+        check(state, {"best": optional(NUMBER), "evaluated": COUNT}, "the state of evaluations")
         self.best, self._evaluated = state["best"], state["evaluated"]
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:

@@ -20,11 +20,17 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from ppo_tf.callbacks.logs import Logs
 from ppo_tf.callbacks.trackers import Session, flat_settings, steps_and_values
 from ppo_tf.support.files import AppendedFile
+from ppo_tf.support.schema import COUNT, Named, Rule, check, matching
 
 # Metrics by which TensorBoard's HPARAMS page compares runs; one that a run lacks stays empty.
 HPARAMS_METRICS = ("rollout/episode_return", "eval/mean_return")
 
 _SUFFIX = ".ppo_tf"  # tells our event files from others in the same folder
+# The folder is ours to cut and delete in, and only what has such a name.
+_NAME = matching(
+    "the name of one of our event files", r"events\.out\.tfevents\.\d{10}\.[^/\\\0:]*\.ppo_tf"
+)
+_STEPS = Rule("an integer of at least -1", lambda v: v == -1 or COUNT.allows(v))
 
 
 class TensorBoardScalars(keras.callbacks.Callback):
@@ -54,6 +60,7 @@ class TensorBoardScalars(keras.callbacks.Callback):
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continues after that step; the files are cut when training begins."""
+        check(state, {"sizes": Named(_NAME, COUNT), "steps": _STEPS}, "the state of event files")
         self._sizes, self._steps = dict(state["sizes"]), state["steps"]
 
     def on_train_begin(self, logs: Logs = None) -> None:
@@ -100,7 +107,7 @@ class TensorBoardScalars(keras.callbacks.Callback):
 
     def _ours(self) -> list[str]:
         """The names of our event files in the order in which TensorBoard reads them."""
-        return sorted(p.name for p in self._logdir.glob(f"events.out.tfevents.*{_SUFFIX}"))
+        return sorted(p.name for p in self._logdir.iterdir() if _NAME.allows(p.name))
 
     def _cut(self) -> None:
         """Restores the folder to its state at the checkpoint."""

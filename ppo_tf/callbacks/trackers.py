@@ -18,6 +18,9 @@ import keras
 
 from ppo_tf.callbacks.logs import Logs, is_missing
 from ppo_tf.support.extras import needs
+from ppo_tf.support.schema import check, matching, optional
+
+_ID = optional(matching("an id of letters, digits, - and _", r"[\w-]{1,128}"))
 
 
 class WandbLogger(keras.callbacks.Callback):
@@ -65,6 +68,7 @@ class WandbLogger(keras.callbacks.Callback):
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Sets the run to resume."""
+        check(state, {"id": _ID}, "the state of a tracker")
         self._id = state["id"]
 
     def on_train_begin(self, logs: Logs = None) -> None:
@@ -134,6 +138,7 @@ class MLflowLogger(keras.callbacks.Callback):
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Sets the run to resume."""
+        check(state, {"id": _ID}, "the state of a tracker")
         self._id = state["id"]
 
     def on_train_begin(self, logs: Logs = None) -> None:

@@ -11,6 +11,7 @@ import keras
 from ppo_tf.callbacks.logs import passes_multiple
 from ppo_tf.evaluating.evaluation import make_act
 from ppo_tf.evaluating.video import MAX_STEPS, check_video_path, drawing_envs, record_video
+from ppo_tf.support.schema import COUNT, check
 
 
 class VideoRecorder(keras.callbacks.Callback):
@@ -55,6 +56,7 @@ class VideoRecorder(keras.callbacks.Callback):
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Restores them, so that the next video comes when it would have come."""
+        check(state, {"recorded": COUNT}, "the state of videos")
         self._recorded = state["recorded"]
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:

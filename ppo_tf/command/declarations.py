@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 _WORDS = {bool: "true or false", int: "an integer", float: "a number", str: "a string"}
 _LISTS = {int: "integers, such as 64,64", str: "comma-separated names"}
+# Beyond these, integers are not exact in float64, and squares not finite in float32.
+_LARGEST = {int: 2**53, float: 1e9}
 _BOOLEANS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 
 
@@ -44,7 +47,7 @@ class Declaration:
         help: one-line description, with the unit.
         choices: allowed values; if empty, any value of the type.
         least, above: lower bound; a value may equal `least`, but not `above`.
-        most: upper bound, used with `least`; a value may equal it.
+        most: upper bound; a value may equal it. None: that of the type, 2^53 or 1e9.
         optional: whether None is allowed.
         may_change: whether the value may change when a run is resumed.
     """
@@ -73,7 +76,9 @@ class Declaration:
             words = f"one of {', '.join(choice.name for choice in self.choices)}"
         if self.is_tuple and self.least is not None:
             words += ", each"
-        if self.most is not None:
+        if self.most is not None and self.above is not None:
+            words += f" above {self.above}, at most {self.most}"
+        elif self.most is not None:
             words += f" from {self.least} to {self.most}"
         elif self.least is not None:
             words += f" of at least {self.least}"
@@ -135,8 +140,17 @@ class Declaration:
         return (
             (self.least is None or element >= self.least)
             and (self.above is None or element > self.above)
-            and (self.most is None or element <= self.most)
+            and (self._most is None or element <= self._most)
         )
 
+    @property
+    def _most(self) -> float | None:
+        return _LARGEST.get(self.type) if self.most is None else self.most
+
     def _error(self, received: Any) -> ValueError:
-        return ValueError(f"{self.name} must be {self.rule}. Received: {self.name}={received!r}")
+        limit = ""
+        too_large = isinstance(received, int | float) and received > (self._most or math.inf)
+        if too_large and self.most is None:
+            limit = f", at most {self._most:g}"
+        text = f"{self.name}={received!r}"
+        return ValueError(f"{self.name} must be {self.rule}{limit}. Received: {text}")

@@ -74,6 +74,8 @@ def evaluate(words: Sequence[str]) -> int:
             "--env is required: the policy was exported without the id of its environment. "
             f"Received: --policy={POLICY.value}"
         )
+    if ENV.value is None:
+        parsing.name_module(env_id, POLICY.value)
     envs = make_envs(env_id)
     envs.close()
     policy = ExportedPolicy(POLICY.value, envs, deterministic=not SAMPLED.value)

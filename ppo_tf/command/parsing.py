@@ -73,6 +73,18 @@ def warn(text: str) -> None:
     print(f"warning: {text}", file=sys.stderr)
 
 
+def name_module(env_id: str, file: object) -> None:
+    """Prints a line that names the module that an environment's id imports, if it has one.
+
+    Args:
+        env_id: Gymnasium id of the environment, such as module:Env-v0, read from a file.
+        file: path of the file, which may be somebody else's.
+    """
+    module = env_id.rpartition(":")[0]
+    if module:
+        print(f"{file} names the module {module}, which is imported", file=sys.stderr, flush=True)
+
+
 def parse(values: flags.FlagValues, argv: Sequence[str], takes_words: bool = False) -> list[str]:
     """Sets the flags; returns the arguments that are not flags.
 

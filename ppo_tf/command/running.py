@@ -44,6 +44,7 @@ class Run:
         self.env_id, self.settings = plan.env_id, plan.settings
         self.logdir, self.export_dir = plan.logdir, plan.export_dir
         self.policy_path, self.resumed = plan.policy_path, plan.resumed
+        self.run_id = self.resumed["id"] if self.resumed else runs.new_id()
         s = self.values = {name: setting.value for name, setting in self.settings.items()}
         backend, reason = s["backend"], "as requested"
         if backend == "auto":
@@ -69,6 +70,7 @@ class Run:
             self.logdir / "checkpoints",
             every=s["checkpoint_every"],
             monitor="eval/mean_return" if s["eval_every"] else "rollout/episode_return",
+            run=self.run_id,
             warn=parsing.warn,
         )
         self.callbacks = make_callbacks(self)
@@ -86,7 +88,9 @@ class Run:
                 events.unlink()
         self.write(
             runs.CONFIG,
-            runs.make_config(self.env_id, self.settings, self.engines, export_dir=self.export_dir),
+            runs.make_config(
+                self.run_id, self.env_id, self.settings, self.engines, self.export_dir
+            ),
         )
 
     def write(self, name: str, value: Any) -> None:

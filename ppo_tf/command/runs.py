@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import secrets
 import time
 from importlib import metadata
 from pathlib import Path
@@ -17,12 +18,26 @@ import filelock
 
 from ppo_tf.command.presets import Setting, resolve
 from ppo_tf.command.settings import DEFAULTS, MAY_CHANGE, check, check_all
-from ppo_tf.support.files import naming, write_atomically
+from ppo_tf.support.files import naming, read_regular, write_atomically
 from ppo_tf.support.folders import check_new_folder
+from ppo_tf.support.schema import COUNT, TEXT, Named, Rule, matching, optional
+from ppo_tf.support.schema import check as check_schema
 
 CONFIG = "config.json"
 RESULT = "evaluation.json"  # exists once a run is finished
 LOCK = ".lock"
+
+MOST_BYTES = 2**20  # of a config.json, which has some kB
+_SOURCE = Rule("a source", lambda v: v in ("flag", "config", "preset", "default"))
+_SCHEMA = {
+    "id": matching("a run's id", r"[0-9a-f]{16}"),
+    "env": matching("an environment's id", r"[^\s\0]{1,200}"),
+    "seed": COUNT,
+    "settings": Named(TEXT, {"value": Rule("a value", lambda v: True), "source": _SOURCE}),
+    "engines": Named(TEXT, TEXT),
+    "export_dir": optional(TEXT),
+    "versions": Named(TEXT, TEXT),
+}
 
 _PACKAGES = ("ppo_tf", "tensorflow", "keras", "tensorflow-probability", "gymnasium", "numpy")
 
@@ -126,23 +141,34 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {p: metadata.version(p) for p in _PACKAGES}
 
 
+def new_id() -> str:
+    """Returns an id for a new run, by which its files are recognised."""
+    return secrets.token_hex(8)
+
+
 def make_config(
-    env_id: str, settings: dict[str, Setting], engines: dict[str, str], **more: Any
+    run_id: str,
+    env_id: str,
+    settings: dict[str, Setting],
+    engines: dict[str, str],
+    export_dir: str | None = None,
 ) -> dict[str, Any]:
     """Returns the contents of a run's config.json.
 
     Args:
+        run_id: id of the run, see `new_id`.
         env_id: Gymnasium id of the environment.
         settings: every setting by name, from `presets.resolve`.
         engines: descriptions of the selected back end and acting engine, by name.
-        more: further JSON values.
+        export_dir: folder requested for the exported policy.
     """
     return {
+        "id": run_id,
         "env": env_id,
         "seed": settings["seed"].value,
         "settings": {name: setting._asdict() for name, setting in settings.items()},
         "engines": engines,
-        **more,
+        "export_dir": export_dir,
         "versions": versions(),
     }
 
@@ -165,21 +191,22 @@ def read_config(path: str | os.PathLike[str], argument: str = "config") -> dict[
         argument: name of the argument in errors.
 
     Raises:
-        ValueError: the file does not exist or is not a run's config, or a setting in it is unknown
+        ValueError: the file can't be read or is not a run's config, or a setting in it is unknown
             or has an invalid value.
     """
     path = Path(path)
     file = path / CONFIG if path.is_dir() else path
+    received = f"Received: {argument}={path}"
     try:
-        config = json.loads(file.read_text())
-        written = {name: Setting(**setting) for name, setting in config["settings"].items()}
-        config["env"], config["seed"], config["engines"], config["versions"]["ppo_tf"]
+        config = json.loads(read_regular(file, MOST_BYTES, follow=True))
+        check_schema(config, _SCHEMA, CONFIG)
     except OSError as error:
-        raise ValueError(f"{file}: {error.strerror}. Received: {argument}={path}") from error
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ValueError(f"{file} is not a run's config. Received: {argument}={path}") from error
+        raise ValueError(f"{file}: {error.strerror}. {received}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file} is not a run's config: {error}. {received}") from error
+    written = config["settings"].items()
     try:
-        settings = {n: Setting(check(n, value), source) for n, (value, source) in written.items()}
+        settings = {n: Setting(check(n, s["value"]), s["source"]) for n, s in written}
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
     return {**config, "settings": settings}

@@ -16,7 +16,14 @@ from ppo_tf.command.declarations import Choice, Declaration
 # from "The 37 implementation details of PPO" (ICLR blog 2022).
 GROUPS: dict[str, tuple[Declaration, ...]] = {
     "Collecting": (
-        Declaration("num_envs", int, 8, "Number of parallel environments.", least=1),
+        Declaration(
+            "num_envs",
+            int,
+            8,
+            "Number of parallel environments.",
+            least=1,
+            most=2**16,
+        ),
         Declaration(
             "backend",
             str,
@@ -57,7 +64,12 @@ GROUPS: dict[str, tuple[Declaration, ...]] = {
             least=0,
         ),
         Declaration(
-            "horizon", int, 256, "Steps per environment and iteration (the paper's T).", least=1
+            "horizon",
+            int,
+            256,
+            "Steps per environment and iteration (the paper's T).",
+            least=1,
+            most=2**24,
         ),
     ),
     "Advantages": (
@@ -139,7 +151,14 @@ GROUPS: dict[str, tuple[Declaration, ...]] = {
         Declaration("value_coefficient", float, 0.5, "Weight of the critic's loss.", least=0),
     ),
     "Updates": (
-        Declaration("learning_rate", float, 3e-4, "Initial learning rate of Adam.", above=0),
+        Declaration(
+            "learning_rate",
+            float,
+            3e-4,
+            "Initial learning rate of Adam.",
+            above=0,
+            most=1,
+        ),
         Declaration(
             "learning_rate_schedule",
             str,
@@ -153,7 +172,14 @@ GROUPS: dict[str, tuple[Declaration, ...]] = {
         Declaration(
             "max_gradient_norm", float, 0.5, "Global norm to which gradients are clipped.", above=0
         ),
-        Declaration("epochs", int, 10, "Number of passes over the data per update.", least=1),
+        Declaration(
+            "epochs",
+            int,
+            10,
+            "Number of passes over the data per update.",
+            least=1,
+            most=2**16,
+        ),
         Declaration(
             "minibatch_size",
             int,
@@ -196,7 +222,12 @@ GROUPS: dict[str, tuple[Declaration, ...]] = {
             "Whether models normalise observations by running statistics.",
         ),
         Declaration(
-            "hidden_sizes", int, (64, 64), "Units of the hidden layers, comma-separated.", least=1
+            "hidden_sizes",
+            int,
+            (64, 64),
+            "Units of the hidden layers, comma-separated.",
+            least=1,
+            most=2**16,
         ),
         Declaration("activation", str, "tanh", "Keras name of the hidden layers' activation."),
         Declaration(
@@ -233,7 +264,7 @@ GROUPS: dict[str, tuple[Declaration, ...]] = {
                 Choice("gru", "gated recurrent unit, Keras' GRUCell"),
             ),
         ),
-        Declaration("cell_units", int, 64, "Units of the recurrent cell.", least=1),
+        Declaration("cell_units", int, 64, "Units of the recurrent cell.", least=1, most=2**14),
         Declaration(
             "sequence_length",
             int,
@@ -293,7 +324,14 @@ GROUPS: dict[str, tuple[Declaration, ...]] = {
         ),
     ),
     "Run": (
-        Declaration("seed", int, 0, "Seed of all random numbers in the run.", least=0),
+        Declaration(
+            "seed",
+            int,
+            0,
+            "Seed of all random numbers in the run.",
+            least=0,
+            most=2**31 - 1,
+        ),
         Declaration(
             "eval_episodes",
             int,

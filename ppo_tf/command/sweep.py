@@ -9,7 +9,8 @@ r"""Trains many times in parallel processes: seeds, a grid of settings, or a sea
 Flags after -- are passed to the training command unchanged. The sweep's folder holds sweep.json
 (the request), a log folder and a .txt file of output per run, results.csv (a row per run),
 results.md (a row per combination of settings, best first) and best.json. `--sweepdir=FOLDER`
-resumes an interrupted sweep; finished runs are not repeated.
+resumes an interrupted sweep; finished runs are not repeated. A --script is given again then: what a
+folder's file names is never run.
 
 Each run uses its share of the cores. With the default networks the results of a seed do not depend
 on it; those of convolutions do, through rounding.
@@ -18,7 +19,6 @@ on it; those of convolutions do, through rounding.
 from __future__ import annotations
 
 import csv
-import json
 import shlex
 import sys
 import time
@@ -33,7 +33,13 @@ from ppo_tf.command import parsing
 from ppo_tf.command.runs import lock_folder, write_json
 from ppo_tf.command.sweeping.grid import Grid, Run
 from ppo_tf.command.sweeping.processes import Source, caught_signals, cores, run_all
-from ppo_tf.command.sweeping.request import Request, check_folder, complete, training_flags
+from ppo_tf.command.sweeping.request import (
+    Request,
+    check_folder,
+    complete,
+    read,
+    training_flags,
+)
 from ppo_tf.command.sweeping.search import Search, import_optuna
 from ppo_tf.command.sweeping.space import parse
 from ppo_tf.command.sweeping.tables import best_settings, csv_rows, digits_of, summary
@@ -145,7 +151,8 @@ def sweep(train_flags: list[str], signals: Sequence[int]) -> int:
         parsing.fail(error)
         return 1
     if signals:
-        command = shlex.join(["ppo-tf", "sweep", f"--sweepdir={prepared.folder}"])
+        script = [f"--script={prepared.asked['script']}"] if "script" in prepared.asked else []
+        command = shlex.join(["ppo-tf", "sweep", f"--sweepdir={prepared.folder}", *script])
         print(f"interrupted; to resume: {command}", file=sys.stderr)
         return 130
     return int(any(run.status == "failed" for run in runs))
@@ -164,8 +171,7 @@ def prepare(train_flags: list[str]) -> Sweep:
         raise ValueError(f"jobs must be at least 1. Received: jobs={jobs}")
     new = f"{(ENV.value or '').replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = Path(SWEEPDIR.value or Path("sweeps") / new)
-    file = folder / "sweep.json"
-    before = json.loads(file.read_text()) if file.exists() else {}
+    before = read(folder)
     given = {
         "env": ENV.value,
         "seeds": SEEDS.value,
@@ -178,13 +184,15 @@ def prepare(train_flags: list[str]) -> Sweep:
     }
     asked = complete(given, before)
     check_folder(folder, before, asked)
+    if given["env"] is None:
+        parsing.name_module(asked["env"], folder / "sweep.json")
     if "search" in asked:
         import_optuna()
     else:
         source: Source = Grid(folder, asked.get("grid", {}), asked["seeds"])
     folder.mkdir(parents=True, exist_ok=True)
     lock = lock_folder(folder, "sweepdir")
-    write_json(file, asked)
+    write_json(folder / "sweep.json", asked)
     if "search" in asked:
         options = {name: asked[name] for name in ("seeds", "trials", "prune")}
         source = Search(folder, asked["search"], **options)

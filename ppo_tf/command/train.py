@@ -103,6 +103,8 @@ def start(words: list[str]) -> int:
     if plan.finished:
         print(f"{plan.logdir} is finished; to train longer, raise --total_steps")
         return 0
+    if ENV.value is None:
+        parsing.name_module(plan.env_id, CONFIG.value or plan.logdir)
     # Imports TensorFlow, which takes seconds; help and errors in flags should not wait for it.
     from ppo_tf.command import running
 

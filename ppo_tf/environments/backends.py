@@ -193,6 +193,8 @@ def _find_spec(env_id: str) -> gymnasium.envs.registration.EnvSpec:
     module, _, name = env_id.rpartition(":")
     if not module and is_atari_id(name):
         module = "ale_py"  # registers its games when imported
+    if module and not all(part.isidentifier() for part in module.split(".")):
+        raise ValueError(f"{module!r} is not the name of a module. Received: env={env_id!r}")
     try:
         if module:
             importlib.import_module(module)

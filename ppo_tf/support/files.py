@@ -1,13 +1,55 @@
-"""Writing files that survive a crash or a full disk."""
+"""Reading files that may be anything, and writing files that survive a crash or a full disk."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-import tempfile
+import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+
+# Opening never waits for the other end of a pipe, and never follows a link; Windows lacks both.
+_AT_ONCE = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+
+
+def open_regular(path: str | os.PathLike[str], flags: int, *, follow: bool = False) -> int:
+    """Opens a regular file; returns its descriptor.
+
+    Args:
+        path: path of the file.
+        flags: those of `os.open`; a file that they create gets the permissions of the umask.
+        follow: whether the path may be a symbolic link.
+
+    Raises:
+        OSError: it can't be opened, or is a folder, pipe, socket, device or link.
+    """
+    try:
+        handle = os.open(path, flags | _AT_ONCE | (0 if follow else _NO_LINK), 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(errno.ELOOP, "Is a symbolic link", str(path)) from None
+        raise
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
+    return handle
+
+
+def read_regular(path: str | os.PathLike[str], most: int, *, follow: bool = False) -> bytes:
+    """Reads a regular file of at most `most` bytes.
+
+    Raises:
+        OSError: see `open_regular`; or the file is larger, or can't be read.
+    """
+    with open(open_regular(path, os.O_RDONLY, follow=follow), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise OSError(errno.EFBIG, f"Larger than {most:,} bytes", str(path))
+        return file.read(size)
 
 
 @contextlib.contextmanager
@@ -22,18 +64,18 @@ def naming(what: object) -> Iterator[None]:
 def write_atomically(path: Path, content: bytes) -> None:
     """Writes a file completely or not at all, even if the machine stops halfway.
 
+    A symbolic link in its place is replaced, not followed. The umask decides who may read the file.
+
     Raises:
         OSError: the file can't be written; a previous one is unchanged.
     """
-    handle, temporary = tempfile.mkstemp(
-        prefix=f".{path.name}-", suffix=".unfinished", dir=path.parent
-    )
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}.unfinished")
+    handle = open_regular(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     try:
         with open(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp's files are private
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
@@ -74,9 +116,15 @@ class AppendedFile:
         self._size = size
 
     def open(self) -> None:
-        """Opens the file, empty or with the bytes that `cut` keeps."""
-        self._file = open(self.path, "wb" if self._size is None else "r+b", buffering=0)  # noqa: SIM115
-        self._file.truncate(self._size)
+        """Opens the file, empty or with the bytes that `cut` keeps.
+
+        Raises:
+            OSError: it can't be opened, or is a link or no regular file; the message names it.
+        """
+        with naming(self.path):
+            handle = open_regular(self.path, os.O_RDWR | os.O_CREAT)
+        self._file = open(handle, "r+b", buffering=0)  # noqa: SIM115
+        self._file.truncate(self._size or 0)
         self._file.seek(0, os.SEEK_END)
 
     def write(self, rest: bytes) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,9 +73,9 @@ def complete_folder(path: Path, marker: str | None = None) -> Iterator[Path]:
         marker: see `check_replaceable`; None: nothing is replaced.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=_prefix(path), dir=path.parent))
+    temporary = path.with_name(_prefix(path) + secrets.token_hex(4))
+    temporary.mkdir()
     try:
-        os.chmod(temporary, 0o755)  # mkdtemp's folders are private
         yield temporary
         if marker is not None and _is_marked(path, marker):
             path.rename(_aside(path))

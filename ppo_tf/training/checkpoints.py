@@ -1,37 +1,34 @@
 """Checkpoints: all that a run needs to resume, in one file, without pickle.
 
-A file is a line of text, `ppo_tf checkpoint 2 sha256=...`, followed by the bytes with that digest:
-a NumPy .npz of the learner's variables and, as JSON, the state around them. It is written under a
-temporary name, synced to disk and renamed, so a crash at any moment leaves only whole files.
+A file is a line of text, `ppo_tf checkpoint 3 sha256=...`, followed by the bytes with that digest:
+a NumPy .npz of the learner's variables and, as JSON, the state around them, with the run's id and
+the steps so far. It is written under a temporary name, synced to disk and renamed, so a crash at
+any moment leaves only whole files. What is read is checked before it is used; see `packing`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
+import itertools
 import os
 import warnings
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
 
 from ppo_tf.callbacks.logs import passes_multiple
 from ppo_tf.learning.learner import Learner
-from ppo_tf.support.files import naming, write_atomically
+from ppo_tf.support.files import naming, read_regular, write_atomically
+from ppo_tf.support.schema import COUNT, NUMBER, OBJECT, TEXT, check
+from ppo_tf.training.packing import State, pack, unpack
 
-FORMAT = 2  # format 1 identified variables by their order
-_VALUES = "values.json"  # the array of the .npz with the JSON text, as bytes
+_OTHER_BYTES = 64 * 2**20  # room for the state around the variables, which takes some kB
+_VALUES = {"id": TEXT, "steps": COUNT, "best": OBJECT}
+_BEST = {"steps": COUNT, "score": NUMBER, "monitor": TEXT}
 
-State = tuple[dict[str, np.ndarray], dict[str, Any]]  # variables by name, JSON values
-
-
-class DamagedCheckpoint(ValueError):
-    """A checkpoint file differs from what was written."""
+T = TypeVar("T")
 
 
 class Checkpoints:
@@ -42,7 +39,8 @@ class Checkpoints:
         every: environment steps between checkpoints; 0 writes one only when training ends.
         keep: number of newest checkpoints to keep.
         monitor: log of `fit` whose highest value makes a checkpoint the best, which is kept too.
-        warn: called with one line about each damaged file that is skipped.
+        run: id of the run; checkpoints with another one are passed over.
+        warn: called with one line about each file that is passed over.
 
     Raises:
         ValueError: an argument is out of range.
@@ -55,6 +53,7 @@ class Checkpoints:
         every: int = 100_000,
         keep: int = 3,
         monitor: str = "rollout/episode_return",
+        run: str = "",
         warn: Callable[[str], Any] = warnings.warn,
     ):
         for name, value, least in (("every", every, 0), ("keep", keep, 1)):
@@ -64,6 +63,7 @@ class Checkpoints:
         self.every = every
         self.keep = keep
         self.monitor = monitor
+        self.run = run
         self._warn = warn
         self._best: dict[str, Any] = {}  # "steps" and "score" of the best one, and its "monitor"
         self._seen: float | None = None  # last value of the monitored log since the last checkpoint
@@ -97,46 +97,89 @@ class Checkpoints:
             self._best = {"steps": steps, "score": self._seen, "monitor": self.monitor}
         self._seen = None
         path = self.path(steps)
-        content = _pack(variables, {**values, "best": self._best})
+        bound = {"id": self.run, "steps": steps, "best": self._best}
+        content = pack(variables, {**values, **bound})
         with naming(f"the checkpoint {path}"):
             self.folder.mkdir(parents=True, exist_ok=True)
+            if path.is_dir() and not path.is_symlink():
+                path.rename(_free_name(path))
             write_atomically(path, content)
         self._prune(steps)
         return path
 
     def latest(self) -> State | None:
-        """Returns the newest intact checkpoint as (variables, values), or None if there is none.
-
-        A damaged one is named in a warning, and the one before it is used.
+        """Returns the newest usable checkpoint as (variables, values), or None if there is none.
 
         Raises:
-            ValueError: there are checkpoints, but all are damaged or of another format.
+            ValueError: see `restore`.
         """
-        paths = sorted(self.folder.glob("step-*.checkpoint"), reverse=True)
-        for path in paths:
+        return self.restore(lambda variables, values: (variables, values))
+
+    def restore(
+        self,
+        load: Callable[[dict[str, np.ndarray], dict[str, Any]], T],
+        most: int | None = None,
+    ) -> T | None:
+        """Loads the newest usable checkpoint.
+
+        One that is damaged, can't be read, is of another run or step, or does not load is named in
+        a warning, and the one before it is used.
+
+        Args:
+            load: function of variables and values. It raises an error if they do not fit.
+            most: size of the variables in bytes; a much larger file is not read.
+
+        Returns:
+            What `load` returned; None if there are no checkpoints.
+
+        Raises:
+            ValueError: there are checkpoints, but none can be used.
+        """
+        reason = ""
+        for path in sorted(self.folder.glob("step-*.checkpoint"), reverse=True):
             try:
-                variables, values = _unpack(path.read_bytes())
-            except DamagedCheckpoint as error:
-                self._warn(f"checkpoint {path} is damaged ({error}); the one before it is used")
+                variables, values, best = self._read(path, most)
+                loaded = load(variables, values)
+            except Exception as error:  # whatever the damage leads to
+                why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+                self._warn(f"checkpoint {path} is passed over: {why}")
+                reason = reason or why
                 continue
-            best, self._seen = values.pop("best"), None
             # Scores from different logs can't be compared.
             self._best = best if best.get("monitor") == self.monitor else {}
-            return variables, values
-        if paths:
-            raise ValueError(f"All checkpoints are damaged. Received: folder={self.folder}")
+            self._seen = None
+            return loaded
+        if reason:
+            raise ValueError(
+                f"No checkpoint can be used; the newest: {reason}. Received: folder={self.folder}"
+            )
         return None
+
+    def _read(
+        self, path: Path, most: int | None
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any], dict[str, Any]]:
+        """Returns the variables, the values, and which checkpoint was best so far."""
+        room = 2**40 if most is None else 2 * most + _OTHER_BYTES
+        variables, values = unpack(read_regular(path, room))
+        check(values, _VALUES, "its state")
+        run, steps, best = values.pop("id"), values["steps"], values.pop("best")
+        if best:
+            check(best, _BEST, "its state.best")
+        if run != self.run:
+            raise ValueError(f"it is of the run {run!r}, this one is {self.run!r}")
+        if path.name != self.path(steps).name:
+            raise ValueError(f"it was written after {steps} steps")
+        return variables, values, best
 
     def _prune(self, steps: int) -> None:
         """Deletes checkpoints no longer needed, and files that a crash left half written."""
         best = self.path(self._best["steps"]) if self._best else None
         paths = sorted(self.folder.glob("step-*.checkpoint"))
         newest = [path for path in paths if path <= self.path(steps)][-self.keep :]
-        for path in paths:
-            if path not in newest and path != best:
+        old = [path for path in paths if path not in newest and path != best]
+        for path in [*old, *self.folder.glob(".*.unfinished")]:
+            if path.is_symlink() or not path.is_dir():
                 path.unlink()
-        for path in self.folder.glob(".*.unfinished"):
-            path.unlink()
 
 
 def learner_variables(learner: Learner) -> dict[str, np.ndarray]:
@@ -152,8 +195,20 @@ def restore_learner(learner: Learner, arrays: dict[str, np.ndarray]) -> None:
     """Restores what `learner_variables` returned.
 
     Raises:
+        ValueError: see `check_arrays`. The learner stays as it is.
+    """
+    check_arrays(learner, arrays)
+    for name, variable in learner.named_variables.items():
+        variable.assign(arrays[name])
+    learner.iterations = int(arrays["iterations"])
+
+
+def check_arrays(learner: Learner, arrays: dict[str, np.ndarray]) -> None:
+    """Checks that arrays are a learner's.
+
+    Raises:
         ValueError: the arrays are another learner's; the message names the first variable that
-            differs. The learner stays as it is.
+            differs.
     """
     variables = learner.named_variables
     for name in dict.fromkeys([*variables, *arrays]):  # models first, what depends on them last
@@ -169,32 +224,14 @@ def restore_learner(learner: Learner, arrays: dict[str, np.ndarray]) -> None:
             raise ValueError(
                 f"The checkpoint is of another learner: its {name} is {there}. Received: {here}"
             )
-    for name, variable in variables.items():
-        variable.assign(arrays[name])
-    learner.iterations = int(arrays["iterations"])
+    iterations = arrays.get("iterations")
+    if iterations is None or iterations.shape or iterations.dtype.kind != "i" or iterations < 0:
+        raise ValueError(
+            f"The checkpoint's iterations must be a count. Received: iterations={iterations}"
+        )
 
 
-def _pack(variables: dict[str, np.ndarray], values: dict[str, Any]) -> bytes:
-    text = np.frombuffer(json.dumps(values).encode(), np.uint8)
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:  # as numpy.savez, whose names would be arguments
-        for name, array in {**variables, _VALUES: text}.items():
-            with archive.open(f"{name}.npy", "w") as file:
-                np.lib.format.write_array(file, array, allow_pickle=False)
-    payload = buffer.getvalue()
-    digest = hashlib.sha256(payload).hexdigest()
-    return f"ppo_tf checkpoint {FORMAT} sha256={digest}\n".encode() + payload
-
-
-def _unpack(content: bytes) -> State:
-    header, newline, payload = content.partition(b"\n")
-    words = header.split(b" ")
-    if words[:2] != [b"ppo_tf", b"checkpoint"] or len(words) != 4 or not newline:
-        raise DamagedCheckpoint("its first line is not a checkpoint's")
-    if words[3] != b"sha256=" + hashlib.sha256(payload).hexdigest().encode():
-        raise DamagedCheckpoint("its SHA-256 differs")
-    if words[2] != str(FORMAT).encode():
-        raise DamagedCheckpoint(f"its format is {words[2].decode()}, this ppo_tf reads {FORMAT}")
-    with np.load(io.BytesIO(payload), allow_pickle=False) as arrays:
-        variables = {name: arrays[name] for name in arrays.files}
-    return variables, json.loads(variables.pop(_VALUES).tobytes())
+def _free_name(path: Path) -> Path:
+    """Returns a free name for a folder that is in the way."""
+    names = (path.with_name(f"{path.name}.folder{i}") for i in itertools.count())
+    return next(name for name in names if not name.exists())

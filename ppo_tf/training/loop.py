@@ -19,7 +19,13 @@ from ppo_tf.collecting.collector import VectorCollector
 from ppo_tf.learning import diagnostics
 from ppo_tf.learning.learner import Learner
 from ppo_tf.learning.optimizers import count_iterations
-from ppo_tf.training.checkpoints import Checkpoints, learner_variables, restore_learner
+from ppo_tf.support.schema import ANY, COUNT, NUMBER, OBJECT, TEXT, Named, Rule, check
+from ppo_tf.training.checkpoints import (
+    Checkpoints,
+    check_arrays,
+    learner_variables,
+    restore_learner,
+)
 from ppo_tf.types import Collector, Episode, NonFiniteError, Resumable
 
 EPISODE_WINDOW = 100  # the PPO paper scores the last 100 episodes
@@ -70,7 +76,7 @@ def fit(
         per iteration]}.
 
     Raises:
-        ValueError: an argument is out of range, or a checkpoint is another learner's.
+        ValueError: an argument is out of range, or there are checkpoints, but none can be used.
         NonFiniteError: the collector or the update met a NaN or an infinity; the learner keeps its
             last good weights. An update raises it only if no callback, such as Keras'
             TerminateOnNaN, stops training.
@@ -101,7 +107,8 @@ def fit(
                 f"{state.iterations * steps_per_iteration} steps. "
                 f"Received: total_steps={total_steps}"
             )
-    if float(tf.convert_to_tensor(learner.optimizer.learning_rate)) == 0.0:
+    rate = float(tf.convert_to_tensor(learner.optimizer.learning_rate))
+    if rate == 0.0 and state.iterations < iterations:
         warnings.warn(
             "The learning rate is 0, so nothing will be learned: its schedule has ended. "
             "Give the learner an optimizer with a longer schedule or a constant rate.",
@@ -175,6 +182,13 @@ class _Callbacks(keras.callbacks.CallbackList):
             callback.on_train_batch_end(batch, logs=logs)
 
 
+_EPISODE = Rule(
+    "an episode, [return, length]",
+    lambda v: isinstance(v, list) and len(v) == 2 and NUMBER.allows(v[0]) and COUNT.allows(v[1]),
+)
+_SCHEMA = {"iterations": COUNT, "episodes": COUNT, "seconds": NUMBER, "recent": [_EPISODE]}
+
+
 @dataclass
 class _RunState:
     """The progress of a run, apart from the learner's variables."""
@@ -192,8 +206,14 @@ class _RunState:
 
     @classmethod
     def from_values(cls, values: dict[str, Any]) -> _RunState:
-        """The inverse of `values`."""
-        state = cls(**{**values, "recent": cls().recent})
+        """The inverse of `values`.
+
+        Raises:
+            ValueError: they are not values that it returned.
+        """
+        check(values, _SCHEMA, "its state.run")
+        state = cls(**{name: values[name] for name in _SCHEMA})
+        state.recent = cls().recent
         state.recent.extend(Episode(*episode) for episode in values["recent"])
         return state
 
@@ -248,7 +268,7 @@ def _save(
     """Starts new episodes, then saves everything that the next iteration depends on."""
     collector.begin_episodes(learner.iterations)
     learner.begin_episodes(collector.num_envs)
-    values = {"run": state.values(), "callbacks": {}}
+    values: dict[str, Any] = {"run": state.values(), "seed": learner.seed, "callbacks": {}}
     for name, callback in _resumable(callbacks):
         values["callbacks"][name] = callback.state()
     checkpoints.save(steps, learner_variables(learner), values)
@@ -260,18 +280,31 @@ def _restore(
     collector: Any,  # a Collector with begin_episodes
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> _RunState:
-    """Restores the newest checkpoint and returns its run state; without one, the initial state."""
-    found = checkpoints.latest()
-    if found is None:
+    """Restores the newest usable checkpoint and returns its run state; without one, the initial
+    state."""
+
+    def load(variables: dict[str, np.ndarray], values: dict[str, Any]) -> _RunState:
+        check(values, {"run": OBJECT, "callbacks": Named(TEXT, OBJECT), "seed": ANY}, "its state")
+        state = _RunState.from_values(values["run"])
+        steps = state.iterations * collector.horizon * collector.num_envs
+        if (values["seed"], values["steps"]) != (learner.seed, steps):
+            raise ValueError(
+                f"it is of seed {values['seed']} after {values['steps']} steps; here its "
+                f"{state.iterations} iterations are {steps} steps, of seed {learner.seed}"
+            )
+        learner.begin_episodes(collector.num_envs)  # creates the per-environment variables
+        check_arrays(learner, variables)
+        for name, callback in _resumable(callbacks):
+            if name in values["callbacks"]:
+                callback.load_state(values["callbacks"][name])
+        restore_learner(learner, variables)
+        return state
+
+    most = sum(array.nbytes for array in learner_variables(learner).values())
+    state = checkpoints.restore(load, most)
+    if state is None:
         return _RunState()
-    variables, values = found
-    learner.begin_episodes(collector.num_envs)
-    restore_learner(learner, variables)
-    state = _RunState.from_values(values["run"])
     collector.begin_episodes(learner.iterations)
-    for name, callback in _resumable(callbacks):
-        if name in values["callbacks"]:
-            callback.load_state(values["callbacks"][name])
     return state
 
 

@@ -6,14 +6,68 @@ It has "env", "seeds" and, if given, "grid", "search", "trials", "prune", "scrip
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ppo_tf.command.runs import is_new
+from ppo_tf.command.runs import MOST_BYTES, is_new
+from ppo_tf.command.settings import SETTINGS
 from ppo_tf.command.sweeping.space import as_flags
+from ppo_tf.support.files import read_regular
+from ppo_tf.support.schema import COUNT, NUMBER, TEXT, Named, Rule, check, matching
 
 Request = dict[str, Any]
+
+_VALUE = Rule("a value of a setting", lambda v: v is None or type(v) in (bool, int, float, str))
+_SETTING = Rule("a setting", lambda v: v in SETTINGS and v != "seed")
+_FLAG = Rule("a flag", lambda v: TEXT.allows(v) and not v.lstrip("-").startswith("flagfile"))
+_SCHEMAS: dict[str, Any] = {
+    "env": matching("an environment's id", r"[^\s\0]{1,200}"),
+    "seeds": COUNT,
+    "grid": Named(_SETTING, [_VALUE]),
+    "search": Named(_SETTING, Rule("values or a range", lambda v: _is_searchable(v))),
+    "trials": COUNT,
+    "prune": Rule("true or false", lambda v: isinstance(v, bool)),
+    "script": TEXT,
+    "train_flags": [_FLAG],
+}
+_UNKNOWN = Rule("left out", lambda v: False)
+
+
+def read(folder: Path) -> Request:
+    """Returns the contents of a folder's sweep.json; empty if there is none.
+
+    Raises:
+        ValueError: it can't be read, or is not a sweep's; the message is one line.
+    """
+    file, received = folder / "sweep.json", f"Received: sweepdir={folder}"
+    if not file.exists() and not file.is_symlink():
+        return {}
+    try:
+        request = json.loads(read_regular(file, MOST_BYTES))
+        check(request, {"env": _SCHEMAS["env"], "seeds": COUNT}, file.name)
+        check(request, {n: _SCHEMAS.get(n, _UNKNOWN) for n in request}, file.name)
+    except OSError as error:
+        raise ValueError(f"{file}: {error.strerror}. {received}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{file} is not a sweep's: {error}. Received: sweepdir={folder}"
+        ) from error
+    return dict(request)
+
+
+def _is_searchable(value: Any) -> bool:
+    """Whether a value is a list of values, or a range."""
+    if isinstance(value, list):
+        return all(_VALUE.allows(element) for element in value)
+    ends = ("low", "high")
+    return (
+        isinstance(value, dict)
+        and value.keys() == {*ends, "log"}
+        and all(NUMBER.allows(value[end]) for end in ends)
+        and isinstance(value["log"], bool)
+    )
 
 
 def complete(given: Mapping[str, Any], before: Request) -> Request:
@@ -25,8 +79,14 @@ def complete(given: Mapping[str, Any], before: Request) -> Request:
             empty for a new sweep.
 
     Raises:
-        ValueError: bad input.
+        ValueError: bad input; or the folder's sweep ran a script, which is never run unless it is
+            given again: the folder may be somebody else's.
     """
+    if "script" in before and given.get("script") is None:
+        raise ValueError(
+            f"The sweep ran a script of its own; to run it, give --script={before['script']} "
+            "again. Received: no --script"
+        )
     asked = {name: value for name, value in given.items() if value not in (None, {}, [])}
     if "env" not in asked:
         asked = before | asked
