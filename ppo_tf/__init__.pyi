@@ -89,6 +89,7 @@ from .support.folders import check_new_folder as check_new_folder
 from .training.checkpoints import Checkpoints as Checkpoints
 from .training.loop import fit as fit
 from .types import Collector as Collector
+from .types import EnvironmentFailure as EnvironmentFailure
 from .types import Episode as Episode
 from .types import Estimator as Estimator
 from .types import Loss as Loss

@@ -225,3 +225,40 @@ class Resumable(Protocol):
 
 class NonFiniteError(FloatingPointError):
     """The environment or an update produced a NaN or an infinity."""
+
+
+class EnvironmentFailure(RuntimeError):
+    """An environment raised an exception, gave something that does not fit, or does not answer.
+
+    Args:
+        environment: index of the environment; None: unknown, they are stepped at once.
+        what: what it did, such as "raised RuntimeError".
+        detail: the message, or what was expected and what came.
+        step: steps that it had taken before, counted like rows of rollouts; None: it was not made.
+        resetting: whether it failed in a reset.
+        frames: lines of the traceback in the environment's own code.
+
+    Attributes:
+        environment, what, detail, step, resetting, frames: see Args.
+    """
+
+    def __init__(
+        self,
+        environment: int | None,
+        what: str,
+        detail: str,
+        step: int | None = None,
+        resetting: bool = False,
+        frames: str = "",
+    ):
+        super().__init__(environment, what, detail, step, resetting, frames)  # so it can be pickled
+        self.environment, self.what, self.detail = environment, what, detail
+        self.step, self.resetting, self.frames = step, resetting, frames
+
+    def __str__(self) -> str:
+        if self.step is None:
+            when = "while it was made"
+        else:
+            when = f"{'in its reset at' if self.resetting else 'at its'} step {self.step}"
+        who = "an environment" if self.environment is None else f"environment {self.environment}"
+        return f"{who} {self.what} {when}{': ' * bool(self.detail)}{self.detail}"

@@ -183,7 +183,7 @@ def test_environments_without_masks_in_the_info_are_unchanged(env_id):
 
 
 def test_a_required_mask_that_is_missing_is_an_error():
-    with pytest.raises(ValueError, match=r"reset\(\).*no info\['action_mask'\]"):
+    with pytest.raises(ppo_tf.EnvironmentFailure, match=r"reset\(\).*no info\['action_mask'\]"):
         ppo_tf.make_envs("CartPole-v1", action_mask=True)
 
 

@@ -13,10 +13,11 @@ from ppo_tf.collecting.checks import find_empty_mask, find_non_finite, mask_size
 from ppo_tf.collecting.episodes import EpisodeSums
 from ppo_tf.collecting.rows import Final, Rows
 from ppo_tf.environments.backends import environment_seeds, reset
+from ppo_tf.environments.failures import failure_of
 from ppo_tf.policies.acting import EngineName, make_acting
 from ppo_tf.policies.policy import Policy
 from ppo_tf.spaces.masks import MASK_KEY
-from ppo_tf.types import Arrays, Episode, Nest, NonFiniteError, Trajectory
+from ppo_tf.types import Arrays, EnvironmentFailure, Episode, Nest, NonFiniteError, Trajectory
 
 
 class VectorCollector:
@@ -92,6 +93,8 @@ class VectorCollector:
             NonFiniteError: a NaN or infinite reward or observation; names the first one by its
                 environment and step, counted in rows since the first rollout. An observation
                 belongs to the step that acts on it, a reward to the one that earned it.
+            EnvironmentFailure: an environment raised an exception or gave something that does not
+                fit, counted likewise.
             ValueError: an invalid-action mask without a valid action, counted likewise.
         """
         rows = self._fill_rows()
@@ -132,10 +135,15 @@ class VectorCollector:
                 rows.actions.append(raw)
                 observations, rewards[t], terminated[t], truncated[t], infos = step_envs(action)
                 observations, starting = after(t, rows, observations, infos)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             # A policy that saw a NaN acts on it: name the cause, not what came of it.
             before = spaces.map_leaves(lambda x: x[: t + 1], rows.seen)
             self._check_finite(before, rewards[:t], rows.finals, cause=error)
+            step = self._rows_before + t
+            if isinstance(error, EnvironmentFailure):
+                error.step = step
+            elif len(rows.actions) > t:  # not the policy's
+                raise failure_of(error, None, step) from error
             raise
         rows.see(self.horizon, observations)
         self._observations = observations
@@ -155,7 +163,7 @@ class VectorCollector:
         seen: Arrays,
         rewards: np.ndarray,
         finals: list[Final],
-        cause: Exception | None = None,
+        cause: BaseException | None = None,
     ) -> None:
         """Raises NonFiniteError if there is a NaN or an infinity."""
         if bad := find_non_finite(seen, rewards, finals):

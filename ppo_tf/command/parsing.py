@@ -15,6 +15,7 @@ from typing import Any
 
 from absl import flags
 
+from ppo_tf.command import signals
 from ppo_tf.command.declarations import as_text
 
 ERRORS: tuple[type[Exception], ...] = (ValueError, ImportError, OSError)
@@ -44,7 +45,8 @@ def run(
 
     Returns:
         The exit code: that of the command; 0 after help; 1 if the output is a pipe that was closed;
-        2 after a line `error: ...` about a bad flag or one of `errors`; 130 after Ctrl-C.
+        2 after a line `error: ...` about a bad flag or one of `errors`; 130 after Ctrl-C
+        (128 and the signal's number).
     """
     expected: tuple[type[Exception], ...] = (flags.Error, *errors)
     try:
@@ -58,13 +60,17 @@ def run(
         return 1
     except expected as error:
         return fail(error)
-    except KeyboardInterrupt:
-        return 130
+    except KeyboardInterrupt as interrupt:
+        return signals.exit_code(interrupt)
 
 
 def fail(error: Exception | str) -> int:
-    """Prints a line `error: ...`; returns 2, the exit code for bad input."""
+    """Prints a line `error: ...`; returns 2, the exit code for bad input.
+
+    Below an environment's failure come the lines of the traceback in the environment's own code.
+    """
     print("error:", " ".join(str(error).split("\n")), file=sys.stderr)
+    print(getattr(error, "frames", ""), end="", file=sys.stderr)
     return 2
 
 

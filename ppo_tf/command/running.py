@@ -19,14 +19,15 @@ from ppo_tf.callbacks.tensorboard import TensorBoardScalars
 from ppo_tf.callbacks.trackers import MLflowLogger, WandbLogger
 from ppo_tf.callbacks.video_recorder import VideoRecorder
 from ppo_tf.collecting.collector import VectorCollector
-from ppo_tf.command import parsing, runs
+from ppo_tf.command import parsing, runs, signals
 from ppo_tf.command.components import learner_from_settings
 from ppo_tf.command.report import dry_run_report
 from ppo_tf.environments.backends import choose_backend, make_envs
+from ppo_tf.environments.stepping import close
 from ppo_tf.evaluating.evaluation import evaluate
 from ppo_tf.training.checkpoints import Checkpoints
 from ppo_tf.training.loop import fit
-from ppo_tf.types import NonFiniteError
+from ppo_tf.types import EnvironmentFailure, NonFiniteError
 
 
 class Run:
@@ -50,7 +51,12 @@ class Run:
         if backend == "auto":
             backend, reason = choose_backend(self.env_id, s["num_envs"])
         self.envs = make_envs(
-            self.env_id, s["num_envs"], seed=s["seed"], backend=backend, training=True
+            self.env_id,
+            s["num_envs"],
+            seed=s["seed"],
+            backend=backend,
+            training=True,
+            max_seconds_per_step=s["max_seconds_per_step"],
         )
         self.learner = learner_from_settings(self.envs, s)
         self.policy, self.critic = self.learner.policy, self.learner.critic
@@ -156,7 +162,7 @@ def dry_run(plan: runs.Plan) -> int:
     run = Run(plan)
     show(run)
     print(dry_run_report(run.learner, run.envs, run.values["horizon"]))
-    run.envs.close()
+    close(run.envs)
     return 0
 
 
@@ -164,20 +170,24 @@ def perform(plan: runs.Plan) -> int:
     """Trains, exports and evaluates; returns the exit code.
 
     Raises:
-        ValueError, ImportError, OSError, NonFiniteError: the run can't start.
+        ValueError, ImportError, OSError, NonFiniteError, EnvironmentFailure: the run can't start.
     """
     run = Run(plan)
     try:
-        code = train(run)
-        finish(run, evaluated=code == 0)
-    except (ValueError, ImportError, OSError, NonFiniteError) as error:
+        return finish(run, train(run))
+    except (ValueError, ImportError, OSError, NonFiniteError, EnvironmentFailure) as error:
         parsing.fail(error)
         return 1
-    return code
+    finally:
+        close(run.envs)
 
 
 def train(run: Run) -> int:
-    """Trains; returns the exit code: 0, 1 after a NaN or infinity, 130 after Ctrl-C."""
+    """Trains; returns the exit code.
+
+    It is 0 after a whole training, 1 after a NaN, an infinity or an environment's failure, 128 and
+    the signal's number after a signal: 130 after Ctrl-C.
+    """
     show(run)
     try:
         fit(
@@ -187,19 +197,34 @@ def train(run: Run) -> int:
             callbacks=run.callbacks,
             checkpoints=run.checkpoints,
         )
-    except KeyboardInterrupt:
-        print(f"interrupted; to resume: ppo-tf train --resume={run.logdir}", file=sys.stderr)
-        return 130
-    except NonFiniteError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"{signals.name(interrupt)}; {how_to_resume(run)}", file=sys.stderr)
+        return signals.exit_code(interrupt)
+    except EnvironmentFailure as error:
+        parsing.fail(error)
+        print(how_to_resume(run), file=sys.stderr)
         return 1
-    finally:
-        run.envs.close()
+    except NonFiniteError as error:
+        parsing.fail(error)
+        return 1
     return 0
 
 
-def finish(run: Run, evaluated: bool) -> None:
-    """Exports the policy and, if training was completed, evaluates it."""
+def how_to_resume(run: Run) -> str:
+    """Says how to resume a run that ended early."""
+    return f"to resume: ppo-tf train --resume={run.logdir}"
+
+
+def finish(run: Run, code: int) -> int:
+    """Exports the policy and, if training was completed, evaluates it.
+
+    Args:
+        run: the run.
+        code: exit code of the training.
+
+    Returns:
+        The exit code of the run.
+    """
     export_policy(
         run.policy,
         run.policy_path,
@@ -207,9 +232,13 @@ def finish(run: Run, evaluated: bool) -> None:
         metadata={"env": run.env_id},
         replace=run.resumed is not None,
     )
-    if evaluated:
-        write_evaluation(run)
-    print(f"policy: {run.policy_path}")
+    try:
+        if code == 0:
+            close(run.envs)
+            write_evaluation(run)
+    finally:
+        print(f"policy: {run.policy_path}", flush=True)
+    return code
 
 
 def write_evaluation(run: Run) -> None:

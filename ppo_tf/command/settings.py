@@ -38,6 +38,15 @@ GROUPS: dict[str, tuple[Declaration, ...]] = {
             ),
         ),
         Declaration(
+            "max_seconds_per_step",
+            float,
+            None,
+            "Seconds that a step or a reset may take with backend=async; none: for ever.",
+            above=0,
+            optional=True,
+            may_change=True,
+        ),
+        Declaration(
             "acting",
             str,
             "auto",

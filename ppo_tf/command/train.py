@@ -13,9 +13,10 @@ from typing import Any
 
 from absl import flags, logging
 
-from ppo_tf.command import parsing, runs
+from ppo_tf.command import parsing, runs, signals
 from ppo_tf.command.declarations import as_text
 from ppo_tf.command.settings import SETTINGS
+from ppo_tf.types import EnvironmentFailure
 
 FLAGS = flags.FlagValues()
 
@@ -119,8 +120,10 @@ def main(argv: Sequence[str]) -> int:
         argv: arguments after the command's name.
 
     Returns:
-        The exit code: 0; 1 after a NaN or infinity, or if a file could not be written; 2 if the run
-        did not start; 130 after Ctrl-C.
+        The exit code: 0; 1 after a NaN or infinity or an environment's failure, or if a file could
+        not be written; 2 if the run did not start; 130 after Ctrl-C, 143 after SIGTERM, 129 after
+        SIGHUP.
     """
-    errors = (*parsing.ERRORS, FloatingPointError)
-    return parsing.run(start, FLAGS, argv, description=__doc__, errors=errors)
+    errors = (*parsing.ERRORS, FloatingPointError, EnvironmentFailure)
+    with signals.like_ctrl_c():
+        return parsing.run(start, FLAGS, argv, description=__doc__, errors=errors)

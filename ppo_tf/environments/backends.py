@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import importlib.util
 from collections.abc import Sequence
@@ -14,7 +15,9 @@ from gymnasium.vector import AutoresetMode
 
 from ppo_tf.environments.atari import AtariEnvs, is_atari
 from ppo_tf.environments.envpool import EnvPoolEnvs, has_plain_spaces
+from ppo_tf.environments.failures import MISSING_PACKAGES, failure_of
 from ppo_tf.environments.mask_observation import MaskObservation, has_mask
+from ppo_tf.environments.stepping import AsyncEnvs, SyncEnvs
 from ppo_tf.spaces.masks import MASK_KEY
 from ppo_tf.support import seeds
 from ppo_tf.support.extras import extra_of_entry_point, is_atari_id, needs
@@ -36,6 +39,7 @@ def make_envs(
     action_mask: bool | Literal["auto"] = "auto",
     training: bool = False,
     context: str | None = None,
+    max_seconds_per_step: float | None = None,
     **kwargs: Any,
 ) -> gymnasium.vector.VectorEnv:
     """Makes a vector of environments and seeds it, so that `reset()` starts a reproducible run.
@@ -58,12 +62,16 @@ def make_envs(
             which helps learning; otherwise episodes are whole games with their own scores. Has no
             effect on other environments.
         context: multiprocessing start method of "async"; None: the platform's default.
+        max_seconds_per_step: how long a step or a reset may take with "async", which only such
+            processes can be held to; None: as long as it takes.
         kwargs: arguments of the environment, for instance render_mode.
 
     Raises:
         ValueError: an argument is out of range, the environment is unknown (similar ids are
             suggested), or action_mask=True with a back end or an action space without masks.
         ImportError: a package that the environment needs is not installed.
+        EnvironmentFailure: an environment raised anything else. With "sync" and "async" all that
+            goes wrong in their steps and resets is one, too.
     """
     if num_envs < 1:
         raise ValueError(f"num_envs must be at least 1. Received: num_envs={num_envs}")
@@ -73,6 +81,11 @@ def make_envs(
     spec = _find_spec(env_id)
     if backend == "auto":
         backend, _ = choose_backend(env_id, num_envs, action_mask=action_mask, **kwargs)
+    if max_seconds_per_step is not None and backend != "async":
+        raise ValueError(
+            "max_seconds_per_step needs backend='async'. "
+            f"Received: max_seconds_per_step={max_seconds_per_step}, backend={backend!r}"
+        )
     if action_mask is True and (is_atari(spec) or backend not in ("sync", "async")):
         raise ValueError(
             "action_mask=True needs backend='sync' or backend='async'. "
@@ -98,13 +111,14 @@ def make_envs(
             envs = gymnasium.make_vec(spec, num_envs, "vector_entry_point", **kwargs)
         else:
             masked = _probe(spec, kwargs)[0] if action_mask == "auto" else action_mask
-            wrappers = [MaskObservation] if masked else []
-            modes: dict[str, Any] = {"autoreset_mode": autoreset_mode}
+            make = functools.partial(_make, spec, kwargs, masked)
             if backend == "async":
-                modes["context"] = context
-            envs = gymnasium.make_vec(spec, num_envs, backend, modes, wrappers, **kwargs)
+                envs = AsyncEnvs(make, num_envs, autoreset_mode, context, max_seconds_per_step)
+            else:
+                envs = SyncEnvs(make, num_envs, autoreset_mode)
+            envs.spec = spec
         reset(envs, env_seeds)
-    except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
+    except MISSING_PACKAGES as error:
         raise ImportError(_missing_package(env_id, spec, kwargs, error)) from error
     return envs
 
@@ -135,7 +149,7 @@ def choose_backend(
         return "vector", "Atari games have the ALE's own vector class"
     try:
         provides_masks, plain = (True, False) if action_mask is True else _probe(spec, kwargs)
-    except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
+    except MISSING_PACKAGES as error:
         raise ImportError(_missing_package(env_id, spec, kwargs, error)) from error
     if provides_masks and action_mask is not False:
         return "sync", f"vector classes and EnvPool do not carry info[{MASK_KEY!r}]"
@@ -233,8 +247,27 @@ def _probe(spec: gymnasium.envs.registration.EnvSpec, kwargs: dict[str, Any]) ->
     if spec.entry_point is None:
         return False, False
     quiet = {name: value for name, value in kwargs.items() if name != "render_mode"}  # no window
-    env = gymnasium.make(spec, **quiet)
+    env = _make(spec, quiet, masked=False)
     try:
         return has_mask(env), has_plain_spaces(env)
+    except (KeyboardInterrupt, *MISSING_PACKAGES):
+        raise
+    except BaseException as error:
+        raise failure_of(error, None, 0, resetting=True) from error
     finally:
         env.close()
+
+
+def _make(
+    spec: gymnasium.envs.registration.EnvSpec, kwargs: dict[str, Any], masked: bool
+) -> gymnasium.Env[Any, Any]:
+    """Makes a single environment; `masked`: with the mask from its info in the observation."""
+    try:
+        env = gymnasium.make(spec, **kwargs)
+    except (KeyboardInterrupt, ImportError, ValueError, gymnasium.error.Error):
+        raise
+    except BaseException as error:
+        if isinstance(error, TypeError) and kwargs:  # an argument that it does not take
+            raise
+        raise failure_of(error, None, None) from error
+    return MaskObservation(env) if masked else env
