@@ -13,6 +13,7 @@ from gymnasium.vector import AutoresetMode
 
 from ppo_tf import ops, spaces
 from ppo_tf.environments.backends import environment_seeds, make_envs, reset
+from ppo_tf.environments.stepping import close
 from ppo_tf.policies.policy import Policy
 from ppo_tf.support import seeds
 from ppo_tf.types import Nest, NonFiniteError, Tensor
@@ -82,6 +83,7 @@ def evaluate(
     Raises:
         ValueError: an argument is out of range; also as in `make_envs`.
         NonFiniteError: an episode's return is NaN or infinite.
+        EnvironmentFailure: an environment raised an exception or gave something that does not fit.
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1. Received: episodes={episodes}")
@@ -91,7 +93,7 @@ def evaluate(
         act = make_act(policy, envs, deterministic) if isinstance(policy, Policy) else policy
         return play(envs, act, episodes, seed)
     finally:
-        envs.close()
+        close(envs)
 
 
 def make_evaluation_envs(env_id: str, num_envs: int, **kwargs: Any) -> gymnasium.vector.VectorEnv:
