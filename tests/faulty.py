@@ -100,12 +100,9 @@ class Faulty(gymnasium.Env):
         return observation, reward, info
 
 
-FAULTS = (
-    "raise exit base unpicklable thread reset none list lock shape words array text crash kill "
-    "stop hang close"
-).split()
+FAULTS = "raise exit base unpicklable thread reset none list lock shape words array text crash kill"
 
-for name in FAULTS:
+for name in [*FAULTS.split(), "stop", "hang", "close"]:
     gymnasium.register(
         f"Faulty-{name}-v0", Faulty, disable_env_checker=True, kwargs={"fault": name}
     )

@@ -34,9 +34,15 @@ def deadly(function):
 """
 
 
-def start(cwd, *arguments, python=(), **kwargs):
-    """Starts the command in a separate process, without this process's TensorFlow variables."""
+def start(cwd, *arguments, python=(), env_path=None, **kwargs):
+    """Starts the command in a separate process, without this process's TensorFlow variables.
+
+    The folder of the file `env_path` becomes one that it imports from.
+    """
     environment = {k: v for k, v in os.environ.items() if not k.startswith("TF_CPP_")}
+    if env_path is not None:
+        paths = [str(Path(env_path).parent), environment.get("PYTHONPATH", "")]
+        environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
     return subprocess.Popen(
         [sys.executable, *python, str(SCRIPT), *arguments],
         cwd=cwd,

@@ -12,6 +12,7 @@ import numpy as np
 
 from ppo_tf.artefacts.saved_model import export_policy
 from ppo_tf.callbacks.logs import passes_multiple
+from ppo_tf.environments.stepping import close
 from ppo_tf.evaluating.evaluation import MAX_STEPS, Act, make_act, make_evaluation_envs, play
 from ppo_tf.support.schema import COUNT, NUMBER, check, optional
 
@@ -115,7 +116,7 @@ class PeriodicEvaluation(keras.callbacks.Callback):
         """Closes the environments."""
         self._evaluated = 0  # the next training counts its steps from 0
         if self._envs is not None:
-            self._envs.close()
+            close(self._envs)
             self._envs = self._act = None
 
     def _export(self, steps: int, summary: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from absl import flags
 
-from ppo_tf.command import signals
+from ppo_tf.command import ending
 from ppo_tf.command.declarations import as_text
 
 ERRORS: tuple[type[Exception], ...] = (ValueError, ImportError, OSError)
@@ -61,7 +61,7 @@ def run(
     except expected as error:
         return fail(error)
     except KeyboardInterrupt as interrupt:
-        return signals.exit_code(interrupt)
+        return ending.exit_code(interrupt)
 
 
 def fail(error: Exception | str) -> int:

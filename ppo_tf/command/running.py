@@ -19,7 +19,7 @@ from ppo_tf.callbacks.tensorboard import TensorBoardScalars
 from ppo_tf.callbacks.trackers import MLflowLogger, WandbLogger
 from ppo_tf.callbacks.video_recorder import VideoRecorder
 from ppo_tf.collecting.collector import VectorCollector
-from ppo_tf.command import parsing, runs, signals
+from ppo_tf.command import ending, parsing, runs
 from ppo_tf.command.components import learner_from_settings
 from ppo_tf.command.report import dry_run_report
 from ppo_tf.environments.backends import choose_backend, make_envs
@@ -198,8 +198,8 @@ def train(run: Run) -> int:
             checkpoints=run.checkpoints,
         )
     except KeyboardInterrupt as interrupt:
-        print(f"{signals.name(interrupt)}; {how_to_resume(run)}", file=sys.stderr)
-        return signals.exit_code(interrupt)
+        print(f"{ending.name(interrupt)}; {how_to_resume(run)}", file=sys.stderr)
+        return ending.exit_code(interrupt)
     except EnvironmentFailure as error:
         parsing.fail(error)
         print(how_to_resume(run), file=sys.stderr)

@@ -13,7 +13,7 @@ from typing import Any
 
 from absl import flags, logging
 
-from ppo_tf.command import parsing, runs, signals
+from ppo_tf.command import ending, parsing, runs
 from ppo_tf.command.declarations import as_text
 from ppo_tf.command.settings import SETTINGS
 from ppo_tf.types import EnvironmentFailure
@@ -125,5 +125,7 @@ def main(argv: Sequence[str]) -> int:
         SIGHUP.
     """
     errors = (*parsing.ERRORS, FloatingPointError, EnvironmentFailure)
-    with signals.like_ctrl_c():
-        return parsing.run(start, FLAGS, argv, description=__doc__, errors=errors)
+    with ending.like_ctrl_c():
+        code = parsing.run(start, FLAGS, argv, description=__doc__, errors=errors)
+    ending.despite_threads(code)
+    return code

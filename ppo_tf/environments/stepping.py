@@ -169,12 +169,12 @@ class AsyncEnvs(gymnasium.vector.AsyncVectorEnv):
             EnvironmentFailure: it has ended, is stopped, or takes longer than it may.
         """
         process, stopped, mention = self.processes[index], 0.0, LONG_WAIT
-        while not poll(1000 * self._look_every):
+        while True:
             waited = time.monotonic() - start
             pid = process.pid
             stopped = stopped + self._look_every if _is_stopped(pid) else 0.0
             state = f"process {pid} is {'stopped' if stopped else 'running'}"
-            if not process.is_alive():
+            if not process.is_alive() and not poll(0):
                 raise self._lost(index)
             if stopped >= STOPPED_SECONDS or waited >= (self._max_seconds or float("inf")):
                 detail = f"waited for {waited:.1f} s, {state}"
@@ -183,6 +183,8 @@ class AsyncEnvs(gymnasium.vector.AsyncVectorEnv):
                 said = "waiting for environment %d at its step %d for %.0f s: %s"
                 _LOG.warning(said, index, self._steps, waited, state)
                 mention *= 6
+            if poll(1000 * self._look_every):
+                return
 
     def _raise_if_errors(self, successes: Iterable[bool]) -> None:
         """Raises the first error that a process reported."""
@@ -218,15 +220,20 @@ class AsyncEnvs(gymnasium.vector.AsyncVectorEnv):
         return EnvironmentFailure(index, "lost its process", detail, self._steps, resetting)
 
 
-def close(envs: gymnasium.vector.VectorEnv[Any, Any, Any], seconds: float = CLOSE_SECONDS) -> None:
+def close(envs: gymnasium.vector.VectorEnv[Any, Any, Any], seconds: float | None = None) -> None:
     """Closes environments; what goes wrong is a warning in the log "ppo_tf".
 
     Args:
         envs: the environments.
-        seconds: how long those in this process may take; then they are left as they are.
+        seconds: how long those in this process may take; then they are left as they are. None: 5.
+            A window is waited for, because only the main thread can close it.
     """
+    seconds = CLOSE_SECONDS if seconds is None else seconds
     if isinstance(envs, AsyncEnvs):
         envs.close(timeout=seconds)
+        return
+    if envs.render_mode == "human":
+        envs.close()
         return
     errors: list[BaseException] = []
 

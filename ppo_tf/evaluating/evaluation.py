@@ -14,6 +14,7 @@ from gymnasium.vector import AutoresetMode
 
 from ppo_tf import ops, spaces
 from ppo_tf.environments.backends import environment_seeds, make_envs, reset
+from ppo_tf.environments.stepping import close
 from ppo_tf.policies.policy import Policy
 from ppo_tf.support import seeds
 from ppo_tf.types import Nest, NonFiniteError, Tensor
@@ -93,6 +94,7 @@ def evaluate(
     Raises:
         ValueError: an argument is out of range; also as in `make_envs`.
         NonFiniteError: an episode's return is NaN or infinite.
+        EnvironmentFailure: an environment raised an exception or gave something that does not fit.
     """
     for name, value in (("episodes", episodes), ("max_steps", max_steps)):
         if value < 1:
@@ -103,7 +105,7 @@ def evaluate(
         act = make_act(policy, envs, deterministic) if isinstance(policy, Policy) else policy
         result = play(envs, act, episodes, seed, max_steps)
     finally:
-        envs.close()
+        close(envs)
     if result.unfinished:
         warn(
             f"{result.unfinished} of {episodes} episodes had not ended after max_steps={max_steps} "

@@ -1,11 +1,13 @@
-"""Signals that end a run, such as a cluster's, treated like Ctrl-C."""
+"""How a command ends: by a signal, such as a cluster's, as by Ctrl-C; and in spite of threads."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -61,3 +63,29 @@ def like_ctrl_c() -> Iterator[None]:
 def name(interrupt: KeyboardInterrupt) -> str:
     """Says what ended a run."""
     return f"ended by {interrupt}" if isinstance(interrupt, Ended) else "interrupted"
+
+
+def despite_threads(code: int, seconds: float = 5.0) -> None:
+    """Lets Python end although threads, as an environment may leave some, still run.
+
+    Python would wait for them. It does for `seconds` after the main thread has ended.
+
+    Args:
+        code: exit code of the process.
+        seconds: how long to wait.
+    """
+    main = threading.main_thread()
+    left = [thread for thread in threading.enumerate() if thread is not main and not thread.daemon]
+
+    def end() -> None:
+        main.join()
+        deadline = time.monotonic() + seconds
+        for thread in left:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        if any(thread.is_alive() for thread in left):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+    if left:
+        threading.Thread(target=end, daemon=True, name="end despite threads").start()
