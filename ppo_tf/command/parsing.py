@@ -16,6 +16,7 @@ from typing import Any
 from absl import flags
 
 from ppo_tf.command.declarations import as_text
+from ppo_tf.support.telling import tell
 
 ERRORS: tuple[type[Exception], ...] = (ValueError, ImportError, OSError)
 
@@ -64,7 +65,7 @@ def run(
 
 def fail(error: Exception | str) -> int:
     """Prints a line `error: ...`; returns 2, the exit code for bad input."""
-    print("error:", " ".join(str(error).split("\n")), file=sys.stderr)
+    tell("error: " + " ".join(str(error).split("\n")))
     return 2
 
 
@@ -77,7 +78,7 @@ def name_module(env_id: str, file: object) -> None:
     """
     module = env_id.rpartition(":")[0]
     if module:
-        print(f"{file} names the module {module}, which is imported", file=sys.stderr, flush=True)
+        tell(f"{file} names the module {module}, which is imported")
 
 
 def parse(values: flags.FlagValues, argv: Sequence[str], takes_words: bool = False) -> list[str]:

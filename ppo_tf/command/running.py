@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import textwrap
 from typing import Any
 
@@ -24,6 +23,7 @@ from ppo_tf.command.components import learner_from_settings
 from ppo_tf.command.report import dry_run_report
 from ppo_tf.environments.backends import choose_backend, make_envs
 from ppo_tf.evaluating.evaluation import evaluate
+from ppo_tf.support.telling import tell
 from ppo_tf.training.checkpoints import Checkpoints
 from ppo_tf.training.loop import fit
 from ppo_tf.types import NonFiniteError
@@ -130,12 +130,12 @@ def make_callbacks(run: Run) -> list[keras.callbacks.Callback]:
 
 def warn(text: str) -> None:
     """Prints a line `warning: ...`."""
-    print(f"warning: {text}", file=sys.stderr)
+    tell(f"warning: {text}")
 
 
 def say_with_flags(line: str) -> None:
     """Prints a line of advice, with the settings in backticks as flags."""
-    print(re.sub(r"`([^`]+)`", r"--\1", line), file=sys.stderr)
+    tell(re.sub(r"`([^`]+)`", r"--\1", line))
 
 
 def show(run: Run) -> None:
@@ -192,10 +192,10 @@ def train(run: Run) -> int:
             checkpoints=run.checkpoints,
         )
     except KeyboardInterrupt:
-        print(f"interrupted; to resume: ppo-tf train --resume={run.logdir}", file=sys.stderr)
+        tell(f"interrupted; to resume: ppo-tf train --resume={run.logdir}")
         return 130
     except NonFiniteError as error:
-        print(f"error: {error}", file=sys.stderr)
+        tell(f"error: {error}")
         return 1
     finally:
         run.envs.close()
