@@ -43,3 +43,22 @@ def test_an_import_that_fails_shows_what_was_held_back(tmp_path):
     code, err = imported("import ppo_tf, tensorflow", tmp_path)
     assert code == 1
     assert err.startswith("oneDNN is on") and "no GLIBC" in err
+
+
+FULL = """
+import sys
+from ppo_tf.callbacks.health import HealthAdvice
+from ppo_tf.command import parsing, running
+running.warn("a")
+running.say_with_flags("`a`")
+HealthAdvice()._say("a")
+parsing.name_module("a:b", "c")
+sys.exit(parsing.fail("a"))
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no full device")
+def test_a_full_standard_error_ends_nothing():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-c", FULL], stderr=full, check=False)
+    assert done.returncode == 2  # not Python's 120

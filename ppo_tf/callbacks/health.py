@@ -6,7 +6,6 @@ Each rule is a function of the logs seen so far; RULES lists them.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 from ppo_tf.actions.maps import ClipAction, DiscreteAction, JointAction, TanhAction, UnitAction
 from ppo_tf.callbacks.logs import Logs, is_missing
 from ppo_tf.support.schema import TEXT, Named, Rule, check, optional
+from ppo_tf.support.telling import tell
 
 # Number of iterations whose median counts: a single bad update means nothing.
 WINDOW = 5
@@ -246,7 +246,7 @@ class HealthAdvice(keras.callbacks.Callback):
 
 
 def _print(line: str) -> None:
-    print(line, file=sys.stderr)  # looked up late: rich replaces it during a live display
+    tell(line)
 
 
 def _box_elements(action_map: Any) -> int | None:

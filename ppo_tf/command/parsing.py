@@ -17,6 +17,7 @@ from absl import flags
 
 from ppo_tf.command import ending
 from ppo_tf.command.declarations import as_text
+from ppo_tf.support.telling import tell
 
 ERRORS: tuple[type[Exception], ...] = (ValueError, ImportError, OSError)
 
@@ -69,14 +70,15 @@ def fail(error: Exception | str) -> int:
 
     Below an environment's failure come the lines of the traceback in the environment's own code.
     """
-    print("error:", " ".join(str(error).split("\n")), file=sys.stderr)
-    print(getattr(error, "frames", ""), end="", file=sys.stderr)
+    tell("error: " + " ".join(str(error).split("\n")))
+    if frames := getattr(error, "frames", ""):
+        tell(frames.rstrip("\n"))
     return 2
 
 
 def warn(text: str) -> None:
     """Prints one line of warning."""
-    print(f"warning: {text}", file=sys.stderr)
+    tell(f"warning: {text}")
 
 
 def name_module(env_id: str, file: object) -> None:
@@ -88,7 +90,7 @@ def name_module(env_id: str, file: object) -> None:
     """
     module = env_id.rpartition(":")[0]
     if module:
-        print(f"{file} names the module {module}, which is imported", file=sys.stderr, flush=True)
+        tell(f"{file} names the module {module}, which is imported")
 
 
 def parse(values: flags.FlagValues, argv: Sequence[str], takes_words: bool = False) -> list[str]:

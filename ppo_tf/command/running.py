@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import textwrap
 from typing import Any
 
@@ -25,6 +24,7 @@ from ppo_tf.command.report import dry_run_report
 from ppo_tf.environments.backends import choose_backend, make_envs
 from ppo_tf.environments.stepping import close
 from ppo_tf.evaluating.evaluation import evaluate
+from ppo_tf.support.telling import tell
 from ppo_tf.training.checkpoints import Checkpoints
 from ppo_tf.training.loop import fit
 from ppo_tf.types import EnvironmentFailure, NonFiniteError
@@ -137,7 +137,7 @@ def make_callbacks(run: Run) -> list[keras.callbacks.Callback]:
 
 def say_with_flags(line: str) -> None:
     """Prints a line of advice, with the settings in backticks as flags."""
-    print(re.sub(r"`([^`]+)`", r"--\1", line), file=sys.stderr)
+    tell(re.sub(r"`([^`]+)`", r"--\1", line))
 
 
 def show(run: Run) -> None:
@@ -198,11 +198,11 @@ def train(run: Run) -> int:
             checkpoints=run.checkpoints,
         )
     except KeyboardInterrupt as interrupt:
-        print(f"{ending.name(interrupt)}; {how_to_resume(run)}", file=sys.stderr)
+        tell(f"{ending.name(interrupt)}; {how_to_resume(run)}")
         return ending.exit_code(interrupt)
     except EnvironmentFailure as error:
         parsing.fail(error)
-        print(how_to_resume(run), file=sys.stderr)
+        tell(how_to_resume(run))
         return 1
     except NonFiniteError as error:
         parsing.fail(error)

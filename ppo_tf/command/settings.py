@@ -1,7 +1,8 @@
 """The settings of a training run, each declared once.
 
 Flags, `--help`, `ppo-tf list`, docs/settings.md and the validation of presets and config.json are
-derived from these declarations, which are grouped in `algorithm_settings` and `run_settings`. The tuned values per environment are in `presets`.
+derived from these declarations, which are grouped in `algorithm_settings` and `run_settings`. The
+tuned values per environment are in `presets`.
 """
 
 from __future__ import annotations

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import csv
 import shlex
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,6 +42,7 @@ from ppo_tf.command.sweeping.request import (
 from ppo_tf.command.sweeping.search import Search, import_optuna
 from ppo_tf.command.sweeping.space import parse
 from ppo_tf.command.sweeping.tables import best_settings, csv_rows, digits_of, summary
+from ppo_tf.support.telling import tell
 
 FLAGS = flags.FlagValues()
 ENV = flags.DEFINE_string(
@@ -153,7 +153,7 @@ def sweep(train_flags: list[str], signals: Sequence[int]) -> int:
     if signals:
         script = [f"--script={prepared.asked['script']}"] if "script" in prepared.asked else []
         command = shlex.join(["ppo-tf", "sweep", f"--sweepdir={prepared.folder}", *script])
-        print(f"interrupted; to resume: {command}", file=sys.stderr)
+        tell(f"interrupted; to resume: {command}")
         return 130
     return int(any(run.status == "failed" for run in runs))
 
