@@ -63,3 +63,41 @@ def test_missing_parts_of_a_joint_are_named():
         ValueError, match=r"output names must be .*'logits'.*MultivariateNormalDiag"
     ):
         ppo_tf.Policy(keras.Model(inputs, outputs), spec.family, spec.action_map)
+
+
+def squashed(loc, scale_diag):
+    """A Gaussian through tanh, which has neither mode nor mean in TFP."""
+    normal = tfd.MultivariateNormalDiag(loc, scale_diag)
+    return tfd.TransformedDistribution(normal, tfp.bijectors.Tanh())
+
+
+WITHOUT_MODE = r"must have a mode or a mean.*Received: tfp.distributions.Transformed"
+
+
+def test_a_distribution_without_mode_and_mean_is_refused_with_the_policy():
+    with pytest.raises(ValueError, match=WITHOUT_MODE):
+        constant_policy(squashed, loc=[0.0], scale_diag=[1.0])
+    envs = helpers.spaces(helpers.masked(gymnasium.spaces.Discrete(2)), helpers.box(1))
+    spec = ppo_tf.action_spec(envs.single_action_space)
+    actor = ppo_tf.recurrent_actor(envs, spec, units=4, mask_key=None)
+    with pytest.raises(ValueError, match=WITHOUT_MODE):
+        ppo_tf.Policy(actor, squashed, spec.action_map)
+
+
+def test_a_subclassed_actor_is_checked_before_training():
+    class Actor(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(1)
+
+        def call(self, observations):
+            loc = self.dense(observations)
+            return {"loc": loc, "scale_diag": tf.ones_like(loc)}
+
+    actor = Actor()
+    actor(np.zeros((1, 3), np.float32))
+    policy = ppo_tf.Policy(actor, squashed, lambda raw: raw)
+    envs = gymnasium.make_vec("Pendulum-v1", num_envs=2)
+    with pytest.raises(ValueError, match=WITHOUT_MODE):
+        ppo_tf.VectorCollector(envs, policy, horizon=4)
+    envs.close()

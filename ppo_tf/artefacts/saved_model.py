@@ -176,21 +176,9 @@ def _observed(models: Sequence[keras.Model], spec: Any) -> list[str]:
 
 def _observation_spec(model: keras.Model) -> Any:
     """The model's inputs with a free batch size: a spec or {path: spec}."""
-    if isinstance(model, recurrent.Recurrent):
-        spec = _observation_spec(model.encoder)
-        head = _observation_spec(model.head)
-        if isinstance(head, dict) and len(head) > 1:  # more than the features
-            extra = {path: s for path, s in head.items() if path != "features"}
-            return {**spec, **extra}
-        return spec
-    if not getattr(model, "inputs", None):
+    spec = recurrent.observation_spec(model)
+    if spec is None:
         raise ValueError(
             f"A subclassed model needs the argument observation_spec. Received: model={model}"
         )
-
-    def of(tensor: Tensor) -> tf.TensorSpec:
-        return tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype)
-
-    if isinstance(model.input, dict):
-        return {path: of(tensor) for path, tensor in model.input.items()}
-    return of(model.inputs[0])
+    return spec

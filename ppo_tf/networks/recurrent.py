@@ -185,6 +185,26 @@ def input_paths(model: keras.Model) -> set[str] | None:
     return set(model.input)
 
 
+def observation_spec(model: keras.Model) -> Any:
+    """Returns the tf.TensorSpec [None, ...] of the observations that a model takes, or one for each
+    path; None if the model does not say."""
+    if isinstance(model, Recurrent):
+        spec, head = observation_spec(model.encoder), observation_spec(model.head)
+        if not isinstance(spec, dict) or not isinstance(head, dict):
+            return spec
+        masks = {path: mask for path, mask in head.items() if path != "features"}
+        return {**spec, **masks}
+    if not getattr(model, "inputs", None):
+        return None
+
+    def of(tensor: Tensor) -> tf.TensorSpec:
+        return tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype)
+
+    if isinstance(model.input, dict):
+        return {path: of(tensor) for path, tensor in model.input.items()}
+    return of(model.inputs[0])
+
+
 def is_recurrent(model: keras.Model | None) -> bool:
     """Whether a model keeps a state from step to step."""
     return hasattr(model, "initial_state")

@@ -50,11 +50,13 @@ def example_observations(
 
 
 def check_actions(policy: Policy, envs: gymnasium.vector.VectorEnv) -> None:
-    """Raises ValueError unless the policy's parameters and actions fit the action space."""
+    """Raises ValueError unless the policy's parameters and actions fit the action space, and it has
+    deterministic actions as well."""
     example = example_observations(envs, np.random.default_rng(0), observed_paths(policy, envs))
     parameters, _ = policy.step(example, policy.initial_state(envs.num_envs))
     space = envs.single_action_space
     _check_sizes(policy, parameters, space)
+    policy.draw(parameters, None)  # raises unless there are deterministic actions
     actions = policy.action_map(policy.draw(parameters, np.array([1, 2], np.int32)))
     made, wanted = _described(actions, 1), _described(spaces.leaves(space), 0)
     if made != wanted:

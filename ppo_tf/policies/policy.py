@@ -47,11 +47,21 @@ def _check_outputs(outputs: Any, family: DistributionFamily) -> None:
         )
 
 
+def _mean(distribution: Distribution) -> Nest:
+    try:
+        return distribution.mean()
+    except NotImplementedError as error:
+        raise ValueError(
+            "The distribution must have a mode or a mean, which deterministic actions need. "
+            f"Received: {distribution}"
+        ) from error
+
+
 def _mode(distribution: Distribution) -> Nest:
     try:
         mode = distribution.mode()
     except NotImplementedError:
-        return distribution.mean()
+        return _mean(distribution)
     if not any(part.dtype.is_floating for part in tf.nest.flatten(mode)):
         return mode
     try:
@@ -81,7 +91,9 @@ class Policy(keras.Model):
             registered with Keras if the policy is saved.
 
     Raises:
-        ValueError: the actor is not built, or its outputs are not the distribution's arguments.
+        ValueError: the actor is not built, its outputs are not the distribution's arguments, or the
+            distribution has neither mode nor mean. Of a subclassed actor, whose outputs are not
+            known yet, a collector checks the last two.
     """
 
     def __init__(
@@ -104,6 +116,16 @@ class Policy(keras.Model):
         self.family = family
         self.action_map = action_map
         self.built = True  # the actor holds all weights and is built
+        if type(self).draw is Policy.draw:
+            self._check_mode()
+
+    def _check_mode(self) -> None:
+        """Raises ValueError unless the distribution for observations of 0 has a mode or mean."""
+        specs = recurrent.observation_spec(self.actor)
+        if specs is None or any(None in s.shape[1:] for s in tf.nest.flatten(specs)):
+            return  # `agreement.check_actions` has observations
+        zeros = tf.nest.map_structure(lambda s: tf.zeros((1, *s.shape[1:]), s.dtype), specs)
+        self.draw(self.step(zeros, self.initial_state(1))[0], None)
 
     @property
     def recurrent(self) -> bool:
