@@ -86,7 +86,7 @@ def make_acting(
         return Acting(step, TensorFlowEngine(step), f"TensorFlow ({reason})")
 
     if engine == "tensorflow":
-        return general("as asked")
+        return general("as requested")
     if engine == "auto" and has_convolutions(policy):
         # With weights as inputs LiteRT has no fast convolutions: a Nature CNN on 8 images takes
         # three times as long as in TensorFlow.
