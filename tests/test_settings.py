@@ -36,7 +36,7 @@ def test_no_setting_is_declared_twice():
 def test_settings_that_may_change_when_a_run_is_resumed():
     """The length of a run and how it is monitored, but nothing that affects its results."""
     watching = {"eval_episodes", "eval_every", "video_every", "wandb_project", "mlflow_experiment"}
-    assert set(MAY_CHANGE) == {"total_steps", *watching}
+    assert set(MAY_CHANGE) == {"total_steps", "max_seconds_per_step", *watching}
 
 
 def test_components_exist_for_all_choices():
