@@ -200,7 +200,7 @@ def test_the_policy_is_exported_although_an_environment_never_closes(tmp_path):
     assert code == 1
     assert err.splitlines()[-2:] == [
         "to resume: ppo-tf train --resume=run",
-        "the environments did not close within 5 s",
+        "WARNING:ppo_tf:the environments did not close within 5 s",
     ]
     assert out.splitlines()[-1] == "policy: run/policy"
     assert exported(tmp_path)
