@@ -106,7 +106,7 @@ def test_faults_are_named_in_every_auto_reset_mode(mode, backend):
 def test_a_process_that_does_not_answer_ends_the_wait(fault, what, monkeypatch, caplog):
     monkeypatch.setattr(stepping, "CLOSE_SECONDS", 1.0)
     monkeypatch.setattr(stepping, "STOPPED_SECONDS", 2.0)
-    monkeypatch.setattr(stepping, "LONG_WAIT", 1.5)
+    monkeypatch.setattr(stepping, "LONG_WAIT", 0.5)
     limit = {"max_seconds_per_step": 1.0} if fault == "hang" else {}
     failure, seconds = step_until_failure(make(fault, "async", **limit))
     assert re.fullmatch(f"environment 1 {what}", str(failure))
@@ -117,7 +117,7 @@ def test_a_process_that_does_not_answer_ends_the_wait(fault, what, monkeypatch, 
     else:
         assert said == []
     if fault == "stop":
-        assert re.search(r"waiting for environment 1 at its step 20 for 2 s", caplog.text)
+        assert re.search(r"waiting for environment 1 at its step 20 for 1 s", caplog.text)
 
 
 @pytest.mark.parametrize("backend", ["sync", "async"])
@@ -193,6 +193,17 @@ def test_the_command_exports_the_last_policy_and_says_how_to_resume(fault, backe
     assert out.splitlines()[-1] == "policy: run/policy"
     assert exported(tmp_path)
     assert not (tmp_path / "run" / "evaluation.json").exists()
+
+
+def test_the_policy_is_exported_although_an_environment_never_closes(tmp_path):
+    code, out, err = run(tmp_path, "close", "--backend=sync")
+    assert code == 1
+    assert err.splitlines()[-2:] == [
+        "to resume: ppo-tf train --resume=run",
+        "WARNING:ppo_tf:the environments did not close within 5 s",
+    ]
+    assert out.splitlines()[-1] == "policy: run/policy"
+    assert exported(tmp_path)
 
 
 @pytest.mark.skipif(not PROCESSES, reason="no signals")
