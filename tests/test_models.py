@@ -271,6 +271,36 @@ def test_scales_start_at_the_initial_scale(state_dependent):
     assert (np.ptp(moved, axis=0) > 0).all() == state_dependent
 
 
+@pytest.mark.parametrize("scale", [0.3, 1.0, 50.0])
+def test_full_covariances_start_at_the_initial_scale(scale):
+    envs = helpers.spaces(helpers.box(2), Box(-1.0, 1.0, (3,)))
+    for options in ({}, {"cell": "gru"}, {"state_dependent_scale": True}):
+        policy = helpers.make_policy(
+            envs, continuous="full_covariance", initial_scale=scale, **options
+        )
+        observations = np.ones((4, 2), np.float32)
+        parameters, _ = policy.step(observations, policy.initial_state(4))
+        covariance = policy.family(**parameters).covariance()
+        expected = np.broadcast_to(scale**2 * np.eye(3), (4, 3, 3))
+        np.testing.assert_allclose(covariance, expected, rtol=0.1, atol=0.1 * scale**2)
+    with pytest.raises(ValueError, match=r"must exceed 0.001.*scale=0.001"):
+        helpers.make_policy(envs, continuous="full_covariance", initial_scale=0.001)
+
+
+@pytest.mark.parametrize(
+    "option", [{"initial_scale": 0.5}, {"state_dependent_scale": True}], ids=lambda o: next(iter(o))
+)
+def test_a_scale_is_refused_where_there_is_none(option):
+    name = next(iter(option))
+    for space, continuous in ((Discrete(3), "clipped_gaussian"), (Box(-1.0, 1.0, (2,)), "beta")):
+        envs = helpers.spaces(helpers.box(2), space)
+        for cell in (None, "gru"):
+            with pytest.raises(ValueError, match=f"^{name} cannot be set: .* Received: initial_sc"):
+                helpers.make_policy(envs, continuous=continuous, cell=cell, **option)
+    mixed = helpers.spaces(helpers.box(2), helpers.HYBRID)
+    assert helpers.make_policy(mixed, **option).parameters  # one of the parts has a scale
+
+
 def test_directions_start_at_the_initial_scale():
     model = heads_of({"loc": 2, "directions": 2}, initial_scale=0.3)
     directions = model(np.full((5, 4), 0.5, np.float32))["directions"]

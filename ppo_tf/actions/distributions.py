@@ -13,7 +13,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import keras
 import numpy as np
@@ -75,6 +75,11 @@ def _draw(method: Callable[..., np.ndarray], name: str) -> DrawNoise:
         return method(generator, size=shape).astype(np.float32)
 
     return draw
+
+
+def inverse_softplus(y: float) -> float:
+    """Returns the x at which softplus(x) = log(1 + e^x) is y, a positive number."""
+    return y if y > 30.0 else math.log(math.expm1(y))  # e^-30 is lost beside 30 in float32
 
 
 class _Family:
@@ -213,7 +218,13 @@ class TruncatedGaussian(_Family):
 @keras.saving.register_keras_serializable("ppo_tf")
 @dataclass(frozen=True)
 class FullGaussian(_Family):
-    """A Gaussian with full covariance L L^T. Entropy and KL are exact."""
+    """A Gaussian with full covariance L L^T. Entropy and KL are exact.
+
+    Attributes:
+        FLOOR: least entry on L's diagonal.
+    """
+
+    FLOOR: ClassVar[float] = 1e-3  # keeps the density, which depends on the inverse of L, finite
 
     def __call__(self, loc: Tensor, scale_tril: Tensor) -> Distribution:
         """Takes float loc [B, n] and scale_tril [B, n (n + 1) / 2]; raw actions float [B, n]."""
@@ -226,10 +237,26 @@ class FullGaussian(_Family):
         index = np.zeros((n, n), np.int32)
         index[rows, columns] = np.arange(len(rows))
         square = tf.gather(raw, index, axis=-1)
-        floor = 1e-3  # keeps the density, which depends on the inverse of L, finite
+        floor = FullGaussian.FLOOR
         diagonal = floor + tf.nn.softplus(square + math.log(math.expm1(1.0 - floor)))
         lower = tf.where(np.tri(n, k=-1, dtype=bool), square, 0.0)
         return tf.where(np.eye(n, dtype=bool), diagonal, lower)
+
+    @staticmethod
+    def raw_scale(n: int, scale: float) -> np.ndarray:
+        """Returns the scale_tril, float [n (n + 1) / 2], at which L is `scale` times the identity.
+
+        Raises:
+            ValueError: the scale is not above FLOOR.
+        """
+        if not scale > FullGaussian.FLOOR:
+            raise ValueError(
+                f"The scale of a full covariance must exceed {FullGaussian.FLOOR}. "
+                f"Received: scale={scale}"
+            )
+        raw = inverse_softplus(scale - FullGaussian.FLOOR)
+        rows, columns = np.tril_indices(n)
+        return (rows == columns) * (raw - inverse_softplus(1.0 - FullGaussian.FLOOR))
 
     def noise(self) -> Noise:
         """loc + L epsilon, epsilon standard normal."""

@@ -26,6 +26,7 @@ from ppo_tf.learning.losses import (
 )
 from ppo_tf.learning.optimizers import default_optimizer, linear_schedule
 from ppo_tf.learning.rewards.scaling import RewardScaling
+from ppo_tf.networks.heads import has_scale
 from ppo_tf.networks.models import mlp_actor, mlp_critic, shared_actor_critic
 from ppo_tf.networks.recurrent import recurrent_actor, recurrent_critic
 from ppo_tf.policies.policy import Policy
@@ -91,12 +92,14 @@ def _models(envs: gymnasium.vector.VectorEnv, s: Settings) -> tuple[Policy, kera
         "normalize": s["normalize_observations"],
         "image_network": s["image_network"],
     }
-    scale = {name: s[name] for name in ("initial_scale", "state_dependent_scale")}
     memory = {"cell": s["cell"], "units": s["cell_units"]}
     exclude = {"exclude": s["actor_exclude"]}
     spec = action_spec(
         envs.single_action_space, continuous=s["continuous"], sde_period=s["sde_period"]
     )
+    scale = {"state_dependent_scale": s["state_dependent_scale"]}
+    if has_scale(spec.parameters):  # presets set it, whatever the distribution
+        scale["initial_scale"] = s["initial_scale"]
     if s["shared_trunk"]:
         if s["cell"] != "none" or s["actor_exclude"]:
             raise ValueError(

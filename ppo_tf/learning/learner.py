@@ -161,6 +161,7 @@ class Learner:
         parts = [policy] if critic is None else [policy, critic]
         weights = [weight for model in parts for weight in model.trainable_variables]
         self.trained = list({id(weight): weight for weight in weights}.values())
+        self._normalizations = [layer for part in parts for layer in layers.normalizations(part)]
         self.optimizer.build(self.trained)
         if jit_compile is None:
             jit_compile = not any(models.has_convolutions(model) for model in parts)
@@ -168,8 +169,12 @@ class Learner:
         self._compile()
 
     def _compile(self) -> None:
-        self._trainable = [weight.trainable for weight in self.trained]
+        self._trainable = self._frozen_or_not()
         self._compiled: Callable[..., Any] = tf.function(self._update, jit_compile=self.jit_compile)
+
+    def _frozen_or_not(self) -> list[bool]:
+        """Whether each weight learns, and each normaliser."""
+        return [part.trainable for part in [*self.trained, *self._normalizations]]
 
     @property
     def named_variables(self) -> dict[str, Variable]:
@@ -230,7 +235,7 @@ class Learner:
                 )
         self.check_batch(*shape)
         self._build(shape[1])
-        if self._trainable != [weight.trainable for weight in self.trained]:
+        if self._trainable != self._frozen_or_not():
             self._compile()  # a layer was frozen, or thawed, since
         length, sequences = self.sequence_length, math.prod(shape) // self.sequence_length
         draws = self.update_rule.draw(sequences, length, self.seed, self.iterations)
@@ -354,7 +359,7 @@ class Learner:
         metrics = diagnostics.policy_change(old_dist, new_dist, actions, valid)
         if hasattr(self.loss, "after_update"):
             self.loss.after_update(metrics.get("kl", metrics["kl_k3"]))
-        self._learn_statistics(trajectory)
+        self._learn_statistics(trajectory, start)
         self.memories.carry_on(start.policy_states, start.critic_states)
         return metrics | {"learning_rate": tf.convert_to_tensor(self.optimizer.learning_rate)}
 
@@ -365,13 +370,14 @@ class Learner:
             rewards = self._transform(**trajectory._replace(rewards=rewards)._asdict())
         return tf.where(trajectory.valid, rewards, tf.zeros_like(rewards))
 
-    def _learn_statistics(self, trajectory: Trajectory) -> None:
+    def _learn_statistics(self, trajectory: Trajectory, start: _Start) -> None:
         """Updates the normalisers with the observations of this trajectory, once."""
-        observations, valid = ops.merge_time((trajectory.observations, trajectory.valid))
-        with layers.learn_statistics(tf.cast(valid, tf.float32)):
-            recurrent.encode(self.policy.actor, observations)
-            if self.critic is not None:
-                recurrent.encode(self.critic, observations)
+        parts = [(self.policy.actor, start.policy_state)]
+        if self.critic is not None:
+            parts.append((self.critic, start.critic_state))
+        with layers.learn_statistics(tf.cast(ops.merge_time(trajectory.valid), tf.float32)):
+            for model, state in parts:
+                recurrent.learn_statistics(model, trajectory.observations, state, trajectory.starts)
 
 
 def _check(*, value_coefficient: float, sequence_length: int, seed: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import keras
 
 from ppo_tf import spaces
+from ppo_tf.actions.distributions import FullGaussian, inverse_softplus
 from ppo_tf.networks.initialization import POLICY_GAIN, VALUE_GAIN, Seeds, dense
 from ppo_tf.networks.layers import ExplorationDirections, MaskLogits, StateIndependentScale
 from ppo_tf.types import Tensor
@@ -45,8 +46,18 @@ def _scale_diag(request: _Request) -> Tensor:
             )
         return StateIndependentScale(request.initial_scale, name=request.name)(request.made["loc"])
     # softplus(x + shift) is initial_scale at x = 0; the floor keeps the density finite.
-    shift = math.log(math.expm1(request.initial_scale))
+    shift = inverse_softplus(request.initial_scale)
     return keras.ops.softplus(_linear(request) + shift) + 1e-5
+
+
+def _scale_tril(request: _Request) -> Tensor:
+    """Linear, and `initial_scale` times the identity where the features are 0."""
+    layer = dense(request.size, POLICY_GAIN, request.seeds, name=request.name)
+    output = layer(request.features)
+    if request.initial_scale != 1.0:  # the identity is at 0
+        n = math.isqrt(2 * request.size)  # size = n (n + 1) / 2
+        layer.bias.assign(FullGaussian.raw_scale(n, request.initial_scale))
+    return output
 
 
 def _directions(request: _Request) -> Tensor:
@@ -55,9 +66,10 @@ def _directions(request: _Request) -> Tensor:
     return layer(request.features)
 
 
-# Heads of the parameters that are not linear in the features, by the parameter's name.
+# Heads of the parameters that set a scale, by the parameter's name. The others are linear.
 HEADS: dict[str, Callable[[_Request], Tensor]] = {
     "scale_diag": _scale_diag,
+    "scale_tril": _scale_tril,
     "directions": _directions,
 }
 
@@ -80,17 +92,19 @@ def parameter_heads(
             action); applied to the parameter "logits".
         initial_scale: initial standard deviation of a Gaussian, in raw action units.
         state_dependent_scale: whether "scale_diag" is a function of the state (softplus of an
-            output) instead of a separate weight.
+            output) instead of a separate weight; "scale_tril" and "directions" always are.
         seeds: source of the initializers' seeds.
 
     Returns:
         Keras tensors float [B, size] ("directions": [B, F, size]), nested like parameters.
 
     Raises:
-        ValueError: initial_scale is not positive, or a mask does not fit the "logits".
+        ValueError: initial_scale is not positive, the distribution has no scale that the options
+            could set, or a mask does not fit the "logits".
     """
     if not initial_scale > 0:
         raise ValueError(f"initial_scale must be positive. Received: initial_scale={initial_scale}")
+    _check_scale(parameters, initial_scale, state_dependent_scale)
     masks, seeds = masks or {}, seeds or Seeds()
 
     def heads_of(path: str, sizes: Mapping[str, int], prefix: str) -> dict[str, Tensor]:
@@ -121,6 +135,29 @@ def parameter_heads(
 def value_head(features: Tensor, seeds: Seeds) -> Tensor:
     """Returns values float [B], linear in features float [B, F]."""
     return keras.ops.squeeze(dense(1, VALUE_GAIN, seeds, name="value")(features), -1)
+
+
+def has_scale(parameters: Parameters) -> bool:
+    """Whether `initial_scale` and `state_dependent_scale` mean something for the parameters."""
+    return any(
+        has_scale(size) if isinstance(size, Mapping) else name in HEADS
+        for name, size in parameters.items()
+    )
+
+
+def _check_scale(parameters: Parameters, initial_scale: float, state_dependent_scale: bool) -> None:
+    if has_scale(parameters):
+        return
+    options = {
+        "initial_scale": initial_scale != 1.0,
+        "state_dependent_scale": state_dependent_scale,
+    }
+    if is_set := [name for name, value in options.items() if value]:
+        raise ValueError(
+            f"{' and '.join(is_set)} cannot be set: the distribution has no {', '.join(HEADS)}. "
+            f"Received: initial_scale={initial_scale}, "
+            f"state_dependent_scale={state_dependent_scale}, parameters {dict(parameters)}"
+        )
 
 
 def _check_mask(path: str, sizes: Mapping[str, int], mask: Tensor) -> None:

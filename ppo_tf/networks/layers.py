@@ -14,24 +14,59 @@ import tensorflow as tf
 from ppo_tf import ops
 from ppo_tf.types import Tensor
 
-_learning: list[tuple[Tensor, set[int]]] = []  # open scopes of `learn_statistics`, innermost last
+
+class _Scope:
+    """What happened in a scope of `learn_statistics`."""
+
+    def __init__(self, weights: Tensor):
+        self.weights = weights
+        self.current: object | None = None  # the open `whole_pass`
+        self._learned: dict[int, object | None] = {}  # by layer, the pass in which it learned
+
+    def lets_learn(self, layer: keras.layers.Layer) -> bool:
+        """Whether a layer learns from this call: its first, or another in the pass of its first."""
+        if id(layer) not in self._learned:
+            self._learned[id(layer)] = self.current
+            return True
+        return self.current is not None and self._learned[id(layer)] is self.current
+
+
+_learning: list[_Scope] = []  # open scopes of `learn_statistics`, innermost last
 
 
 @contextlib.contextmanager
 def learn_statistics(weights: Tensor) -> Iterator[None]:
     """Lets forward passes inside the scope update the statistics of `RunningNormalization` layers.
 
-    A layer learns at most once per scope, however many models share it. Outside, statistics are
-    frozen, which keeps them the same from acting to the end of an update.
+    A layer learns at most once per scope, however many models share it; a model that applies it
+    several times needs a `whole_pass`. Outside, statistics are frozen, which keeps them the same
+    from acting to the end of an update. Those of a layer with trainable=False never change.
 
     Args:
         weights: float [n], 1 for the rows of the batch that count, 0 for those that do not.
     """
-    _learning.append((weights, set()))
+    _learning.append(_Scope(weights))
     try:
         yield
     finally:
         _learning.pop()
+
+
+@contextlib.contextmanager
+def whole_pass() -> Iterator[None]:
+    """Lets a layer learn from each of its calls in one forward pass of a model, such as those for
+    two leaves of an observation, unless it learned before in the scope of `learn_statistics`."""
+    scope = _learning[-1]
+    scope.current = object()
+    try:
+        yield
+    finally:
+        scope.current = None
+
+
+def normalizations(model: keras.layers.Layer) -> list[RunningNormalization]:
+    """Returns the `RunningNormalization` layers in a model, at any depth."""
+    return [x for x in model._flatten_layers() if isinstance(x, RunningNormalization)]
 
 
 @keras.saving.register_keras_serializable("ppo_tf")
@@ -63,10 +98,9 @@ class RunningNormalization(keras.layers.Layer):
 
     def call(self, inputs: Tensor) -> Tensor:
         """Normalises inputs float [B, ...]; returns float of the same shape."""
-        if _learning and id(self) not in _learning[-1][1]:
-            weights, seen = _learning[-1]
-            seen.add(id(self))
-            inputs32, weights = tf.cast(inputs, tf.float32), tf.cast(weights, tf.float32)
+        if _learning and self.trainable and _learning[-1].lets_learn(self):
+            weights = tf.cast(_learning[-1].weights, tf.float32)
+            inputs32 = tf.cast(inputs, tf.float32)
             known = (self.count.value, self.mean.value, self.variance.value)
             bounded = ops.without_outliers(*known, inputs32, weights)
             moments = ops.merge_moments(*known, bounded, weights)

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from ppo_tf import ops
 from ppo_tf.actions.specs import ActionSpec
-from ppo_tf.networks import cells, models
+from ppo_tf.networks import cells, layers, models
 from ppo_tf.networks.initialization import Seeds
 from ppo_tf.spaces.masks import MASK_KEY
 from ppo_tf.types import Nest, Tensor
@@ -237,7 +237,21 @@ def unroll(
     return ops.split_time(outputs, starts.shape[0]), []
 
 
-def encode(model: keras.Model, observations: Nest) -> None:
-    """Runs the part of a model before its memory on observations [B, ...], to update its
-    normalisers."""
-    forward(model.encoder if isinstance(model, Recurrent) else model, observations)
+def learn_statistics(
+    model: keras.Model, observations: Nest, state: list[Tensor], starts: Tensor
+) -> None:
+    """Runs what a model needs to update its normalisers, inside `layers.learn_statistics`.
+
+    Args:
+        model: any model.
+        observations: [T, B, ...].
+        state: state before the first step, each [B, units].
+        starts: bool [T, B].
+    """
+    with layers.whole_pass():
+        if not isinstance(model, Recurrent):
+            forward(model, ops.merge_time(observations))
+        elif layers.normalizations(model.head):
+            model.unroll(observations, state, starts)
+        else:
+            forward(model.encoder, ops.merge_time(observations))
