@@ -12,7 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from ppo_tf import spaces
-from ppo_tf.artefacts.saved_model import MARKER, METADATA, argument_name, result_name
+from ppo_tf.artefacts.metadata import METADATA, MODEL
+from ppo_tf.artefacts.saved_model import argument_name, result_name
 
 
 class ExportedPolicy:
@@ -112,7 +113,7 @@ def read_metadata(policy: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         ValueError: it is no such folder.
     """
-    if not (Path(policy) / MARKER).is_file():
+    if not (Path(policy) / MODEL).is_file():
         raise ValueError(
             f"policy must be a folder that export_policy wrote. Received: policy={policy}"
         )

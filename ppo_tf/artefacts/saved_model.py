@@ -11,13 +11,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from ppo_tf.artefacts.metadata import MARKER, METADATA
 from ppo_tf.networks import recurrent
 from ppo_tf.policies.policy import Policy
 from ppo_tf.support.folders import check_new_folder, check_replaceable, complete_folder
 from ppo_tf.types import Nest, Tensor
-
-METADATA = Path("assets.extra") / "policy.json"  # the folder SavedModel reserves for users' files
-MARKER = "saved_model.pb"  # the file that identifies a saved policy
 
 
 def export_policy(
