@@ -85,6 +85,8 @@ from .policies.policy import Policy as Policy
 from .policies.policy import mlp_policy as mlp_policy
 from .policies.policy import recurrent_policy as recurrent_policy
 from .spaces import masks as masks
+from .spaces.names import argument_name as argument_name
+from .spaces.names import result_name as result_name
 from .support.folders import check_new_folder as check_new_folder
 from .training.checkpoints import Checkpoints as Checkpoints
 from .training.loop import fit as fit

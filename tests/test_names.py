@@ -162,3 +162,17 @@ def test_environments_with_odd_keys_are_evaluated(tmp_path):
     options = {"episodes": 3, "seed": 4, "num_envs": 2}
     results = [ppo_tf.evaluate(p, "ppo_tf_tests/Odd-v0", **options) for p in (policy, exported)]
     assert results[0].returns == pytest.approx(results[1].returns, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("path", "argument", "result"),
+    [
+        ("", "observation", "action"),
+        ("arm/0", "arm_0", "action_arm_0"),
+        ("0", "observation_0", "action_0"),
+        ("class", "observation_class", "action_class"),
+    ],
+)
+def test_a_path_alone_has_the_name_that_it_has_among_others(path, argument, result):
+    assert ppo_tf.argument_name(path) == argument
+    assert ppo_tf.result_name(path) == result

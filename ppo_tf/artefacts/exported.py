@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from ppo_tf import spaces
-from ppo_tf.artefacts.saved_model import MARKER, METADATA, NAMES
+from ppo_tf.artefacts.metadata import METADATA, MODEL, NAMES
 
 
 class ExportedPolicy:
@@ -134,7 +134,7 @@ def _read_names(policy: str | os.PathLike[str]) -> dict[str, dict[str, str]]:
 
 def _read(policy: str | os.PathLike[str]) -> dict[str, Any]:
     """All of the JSON file beside the SavedModel."""
-    if not (Path(policy) / MARKER).is_file():
+    if not (Path(policy) / MODEL).is_file():
         raise ValueError(
             f"policy must be a folder that export_policy wrote. Received: policy={policy}"
         )

@@ -11,15 +11,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from ppo_tf.artefacts.metadata import MARKER, METADATA, NAMES
 from ppo_tf.networks import recurrent
 from ppo_tf.policies.policy import Policy
 from ppo_tf.spaces import argument_names, result_names
 from ppo_tf.support.folders import check_new_folder, check_replaceable, complete_folder
 from ppo_tf.types import Nest, NonFiniteError, Tensor
-
-METADATA = Path("assets.extra") / "policy.json"  # the folder SavedModel reserves for users' files
-NAMES = "names"  # its key there that holds the signatures' names by path
-MARKER = "saved_model.pb"  # the file that identifies a saved policy
 
 
 def export_policy(

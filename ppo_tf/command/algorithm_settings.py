@@ -113,7 +113,6 @@ UPDATES: tuple[Declaration, ...] = (
         10,
         "Number of passes over the data per update.",
         least=1,
-        most=2**16,
     ),
     Declaration(
         "minibatch_size",

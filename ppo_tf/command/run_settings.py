@@ -67,7 +67,6 @@ COLLECTING: tuple[Declaration, ...] = (
         256,
         "Steps per environment and iteration (the paper's T).",
         least=1,
-        most=2**24,
     ),
 )
 

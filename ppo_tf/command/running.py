@@ -229,7 +229,7 @@ def finish(run: Run, code: int) -> int:
         run.policy,
         run.policy_path,
         critic=run.critic,
-        metadata={"env": run.env_id},
+        metadata={"env": run.env_id, "run": run.run_id},
         replace=run.resumed is not None,
     )
     try:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import filelock
 
+from ppo_tf.artefacts.metadata import METADATA
 from ppo_tf.command.presets import Setting, resolve
 from ppo_tf.command.settings import DEFAULTS, MAY_CHANGE, check, check_all
 from ppo_tf.support.files import naming, read_regular, write_atomically
@@ -26,6 +27,10 @@ from ppo_tf.support.schema import check as check_schema
 CONFIG = "config.json"
 RESULT = "evaluation.json"  # exists once a run is finished
 LOCK = ".lock"
+RESERVED = {
+    *(CONFIG, RESULT, LOCK, "checkpoints", "videos", "best_policy", "wandb"),
+    *("metrics.csv", "metrics.jsonl"),
+}
 
 MOST_BYTES = 2**20  # of a config.json, which has some kB
 _SOURCE = Rule("a source", lambda v: v in ("flag", "config", "preset", "default"))
@@ -122,6 +127,7 @@ def plan(
         check_new_folder(path, "logdir")
     new = Plan(env_id, settings, path, export_dir)
     check_new_folder(new.policy_path, "export_dir")
+    check_apart(new)
     return new
 
 
@@ -133,7 +139,60 @@ def _resumed(
     check_same_run(folder, config, env_id or config["env"], given)
     changed = {n: Setting(given[n], "flag") for n in MAY_CHANGE if n in given}
     settings = {**config["settings"], **changed}
-    return Plan(config["env"], settings, folder, export_dir or config.get("export_dir"), config)
+    resumed = Plan(config["env"], settings, folder, export_dir or config["export_dir"], config)
+    check_no_links(folder)
+    check_own_policy(resumed.policy_path, config["id"])
+    return resumed
+
+
+def check_apart(new: Plan) -> None:
+    """Checks that the exported policy has a place of its own.
+
+    Raises:
+        ValueError: it is the log folder, one that holds it, or one of the run's files in it.
+    """
+    logdir, policy = (Path(os.path.abspath(path)) for path in (new.logdir, new.policy_path))
+    inside = policy.is_relative_to(logdir) and policy.relative_to(logdir).parts[:1]
+    if logdir.is_relative_to(policy) or (inside and inside[0] in RESERVED):
+        raise ValueError(
+            "export_dir must be apart from the run's own files. "
+            f"Received: export_dir={new.policy_path}, logdir={new.logdir}"
+        )
+
+
+def check_no_links(folder: Path) -> None:
+    """Checks that nothing in a run's folder leads elsewhere, where writing would follow.
+
+    Raises:
+        ValueError: there is a symbolic link; the message names it.
+    """
+    inside = (
+        *folder.iterdir(),
+        *(folder / "checkpoints").glob("*"),
+        *(folder / "videos").glob("*"),
+    )
+    for path in inside:
+        if path.is_symlink() and path.suffix != ".checkpoint":  # those are replaced, not followed
+            raise ValueError(
+                f"{path} is a symbolic link, and none is followed in a run's folder. "
+                f"Received: resume={folder}"
+            )
+
+
+def check_own_policy(path: Path, run_id: str) -> None:
+    """Checks that a policy can be exported to a path: a new one, or in place of the run's own.
+
+    Raises:
+        FileExistsError: there is something else.
+        NotADirectoryError, PermissionError: see `check_new_folder`.
+    """
+    try:
+        metadata = json.loads(read_regular(path / METADATA, MOST_BYTES))
+        ours = isinstance(metadata, dict) and metadata.get("run") == run_id
+    except (OSError, ValueError, RecursionError):
+        ours = False
+    if not ours or path.is_symlink():
+        check_new_folder(path, "export_dir")
 
 
 def versions() -> dict[str, str]:

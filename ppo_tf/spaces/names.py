@@ -53,6 +53,16 @@ def result_names(paths: Iterable[str]) -> dict[str, str]:
     return _distinct(paths, lambda path: f"action_{_plain(path)}" if path else "action")
 
 
+def argument_name(path: str) -> str:
+    """Returns the argument of one leaf; see `argument_names` for paths that become one name."""
+    return argument_names([path])[path]
+
+
+def result_name(path: str) -> str:
+    """Returns the result of one leaf; see `result_names` for paths that become one name."""
+    return result_names([path])[path]
+
+
 def _plain(path: str) -> str:
     """The path in ASCII letters, digits and underscores."""
     return re.sub(r"[^A-Za-z0-9_]", "_", path)

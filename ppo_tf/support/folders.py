@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import os
 import secrets
@@ -20,21 +21,42 @@ def check_new_folder(path: str | os.PathLike[str], argument: str = "path") -> Pa
 
     Raises:
         FileExistsError: the path exists already, and nothing is ever overwritten.
-        NotADirectoryError, PermissionError: no folder can be created there.
+        NotADirectoryError, PermissionError, OSError: no folder can be created there.
     """
     path = Path(path)
-    if path.exists():
-        raise FileExistsError(
-            f"{argument} already exists and will not be overwritten. Received: {argument}={path}"
-        )
+    received = f"Received: {argument}={str(path)!r}"
+    if os.path.lexists(path):
+        what = "already exists and will not be overwritten"
+        raise FileExistsError(f"{argument} {what}. {received}")
     parent = path.absolute().parent
-    while not parent.exists():
+    while not os.path.lexists(parent):
         parent = parent.parent
     if not parent.is_dir():
-        raise NotADirectoryError(f"{parent} is not a folder. Received: {argument}={path}")
-    if not os.access(parent, os.W_OK):
-        raise PermissionError(f"{parent} is not writable. Received: {argument}={path}")
+        raise NotADirectoryError(f"{parent} is not a folder. {received}")
+    _try(path, parent, received)
     return path
+
+
+def _try(path: Path, parent: Path, received: str) -> None:
+    """Creates the folder's missing parents and an empty folder, and removes them again.
+
+    Only this shows a read-only file system, a name too long, a quota, or a folder like /proc.
+    """
+    made: list[Path] = []
+    try:
+        steps = [p for p in path.absolute().parents if not os.path.lexists(p)][::-1]
+        steps.append(path.absolute().with_name(_prefix(path) + "x" * 8))
+        for step in steps:
+            step.mkdir()
+            made.append(step)
+    except (OSError, ValueError) as error:  # the latter from a null byte
+        number, why = getattr(error, "errno", None), getattr(error, "strerror", None) or error
+        kind = PermissionError if number in (errno.EACCES, errno.EROFS) else OSError
+        what = "is not writable" if kind is PermissionError else f"can't hold it: {why}"
+        raise kind(f"{parent} {what}. {received}") from error
+    finally:
+        for step in reversed(made):
+            step.rmdir()
 
 
 def check_replaceable(path: str | os.PathLike[str], marker: str) -> Path:
