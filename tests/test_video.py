@@ -144,7 +144,7 @@ def test_atari_games_are_shown_in_colour(tmp_path):
     [
         ("it.avi", environments.DRAWING, {}, ValueError, ".mp4 or .gif.*it.avi"),
         ("it", environments.DRAWING, {}, ValueError, ".mp4 or .gif"),
-        ("there.mp4", environments.DRAWING, {}, FileExistsError, "not overwritten.*there.mp4"),
+        ("there.mp4", environments.DRAWING, {}, FileExistsError, "not be overwritten.*there.mp4"),
         ("there.mp4/it.mp4", environments.DRAWING, {}, NotADirectoryError, "there.mp4"),
         ("it.mp4", environments.DRAWING, {"episodes": 0}, ValueError, "episodes=0"),
         ("it.mp4", environments.DRAWING, {"max_steps": 0}, ValueError, "max_steps=0"),
