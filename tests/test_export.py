@@ -72,8 +72,9 @@ def test_a_saved_policy_is_replaced_only_on_request(tmp_path):
         assert [path.name for path in tmp_path.iterdir()] == ["policy"]
     with pytest.raises(FileExistsError, match="exists and will not be overwritten"):
         ppo_tf.export_policy(policy, tmp_path / "policy")
-    (tmp_path / "policy" / "saved_model.pb").unlink()
-    message = "not a folder with a saved_model.pb .*path=.*policy"
+    # A SavedModel without our metadata is somebody else's.
+    (tmp_path / "policy" / "assets.extra" / "policy.json").unlink()
+    message = r"not a folder with a assets.extra.policy\.json .*path=.*policy"
     with pytest.raises(FileExistsError, match=message):
         ppo_tf.export_policy(policy, tmp_path / "policy", replace=True)
 
