@@ -82,7 +82,8 @@ def kill_at_random(logdir, total_steps, rng):
 def result(logdir):
     """Returns the results of a run, without times."""
     rows = without_times(read_csv(logdir / "metrics.csv"))
-    variables, values = ppo_tf.Checkpoints(logdir / "checkpoints").latest()
+    config = json.loads((logdir / "config.json").read_text())
+    variables, values = ppo_tf.Checkpoints(logdir / "checkpoints", run=config["id"]).latest()
     values["run"].pop("seconds")
     values.pop("callbacks")  # sizes of files that contain times
     evaluation = json.loads((logdir / "evaluation.json").read_text())

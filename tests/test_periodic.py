@@ -158,6 +158,7 @@ def test_the_best_policy_is_exported_with_its_score(tmp_path, monkeypatch):
         "mean_return": 5.0,
         "std_return": 0.0,
         "mean_length": 3.5,
+        "names": {"observations": {"": "observation"}, "actions": {"": "action"}},
     }
     assert callback.best == 5.0
     callback.model.set_weights(weights[1])

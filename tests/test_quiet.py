@@ -49,7 +49,7 @@ FULL = """
 import sys
 from ppo_tf.callbacks.health import HealthAdvice
 from ppo_tf.command import parsing, running
-running.warn("a")
+parsing.warn("a")
 running.say_with_flags("`a`")
 HealthAdvice()._say("a")
 parsing.name_module("a:b", "c")
