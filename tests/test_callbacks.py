@@ -1,5 +1,6 @@
 """The log files, and all our callbacks together in an interrupted run."""
 
+import contextlib
 import json
 import math
 
@@ -106,45 +107,50 @@ def test_a_second_run_of_the_same_object_overwrites_the_file(tmp_path, kind):
     assert again == (tmp_path / "metrics").read_text()
 
 
-@pytest.fixture
-def room():
-    """Limits the size of files in bytes, as if the disk were full beyond it."""
+@contextlib.contextmanager
+def room(size):
+    """Limits the size of files in bytes, as if the disk were full beyond it.
+
+    Not a fixture: the limit would still hold when pytest writes its own report to a file.
+    """
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("kind", [ppo_tf.MetricsCSV, ppo_tf.MetricsJSONL])
-def test_a_full_disk_names_the_file(tmp_path, room, kind):
+def test_a_full_disk_names_the_file(tmp_path, kind):
     loop = loops.Loop(kind(tmp_path / "metrics"))
-    room(500)
-    with pytest.raises(OSError, match=r"cannot write .*metrics: "):
-        loop.run(0, 99)
-    loop.end()
+    with room(500):
+        with pytest.raises(OSError, match=r"cannot write .*metrics: "):
+            loop.run(0, 99)
+        loop.end()
 
 
-def test_a_full_disk_while_a_column_is_added_loses_no_row(tmp_path, room):
+def test_a_full_disk_while_a_column_is_added_loses_no_row(tmp_path):
     path = tmp_path / "metrics.csv"
     loop = loops.Loop(ppo_tf.MetricsCSV(path)).run(0, 9)
     before = path.read_text()
-    room(len(before))
-    with pytest.raises(OSError, match=r"cannot write .*metrics\.csv: "):
-        loop.run(10, 10, eval__score=1.0)
-    loop.end()
+    with room(len(before)):
+        with pytest.raises(OSError, match=r"cannot write .*metrics\.csv: "):
+            loop.run(10, 10, eval__score=1.0)
+        loop.end()
     assert path.read_text() == before
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
 
 
-def test_a_full_disk_while_a_column_is_dropped_names_the_file(tmp_path, room):
+def test_a_full_disk_while_a_column_is_dropped_names_the_file(tmp_path):
     path = tmp_path / "metrics.csv"
     before, after = ppo_tf.MetricsCSV(path), ppo_tf.MetricsCSV(path)
     loop = loops.Loop(before).run(0, 1)
     after.load_state(before.state())
     loop.run(2, 2, eval__score=1.0).end()
     text = path.read_text()
-    room(10)
-    with pytest.raises(OSError, match=r"cannot write .*metrics\.csv: "):
+    with room(10), pytest.raises(OSError, match=r"cannot write .*metrics\.csv: "):
         loops.Loop(after)
     assert path.read_text() == text
 
