@@ -40,7 +40,6 @@ def test_an_example_is_short_and_imports_at_its_top_what_is_public(name):
         assert not any(name.startswith("ppo_tf.") for name in names), names
 
 
-@pytest.mark.slow  # 80 s; the silent one below trains in the default run
 @pytest.mark.parametrize("name", [name for name in OWN if name != SILENT])
 def test_an_example_trains_and_says_how_it_went(name, capsys):
     load(name).main(total_steps=2_048)
