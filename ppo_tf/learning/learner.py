@@ -248,7 +248,8 @@ class Learner:
                     f"iteration {self.iterations}: {name} became {value}; "
                     "the weights are those from before this update"
                 )
-        if not all(stayed := finite.numpy()):
+        stayed = finite.numpy()
+        if not stayed.all():
             name = list(self.named_variables)[int(np.argmin(stayed))]
             raise NonFiniteError(
                 f"iteration {self.iterations}: the variable {name} became NaN or infinite; "
