@@ -41,7 +41,7 @@ def test_an_example_is_short_and_imports_at_its_top_what_is_public(name):
 
 
 @pytest.mark.parametrize("name", [name for name in OWN if name != SILENT])
-def test_an_example_trains_and_says_how_it_went(name, capsys):
+def test_an_example_trains_and_says_how_it_went(name, capsys, without_xla):
     load(name).main(total_steps=2_048)
     assert re.match(RESULT, capsys.readouterr().out)
 

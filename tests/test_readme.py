@@ -11,7 +11,7 @@ ROOT = Path(ppo_tf.__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-def test_the_python_examples_run(tmp_path, monkeypatch):
+def test_the_python_examples_run(tmp_path, monkeypatch, without_xla):
     monkeypatch.chdir(tmp_path)
     spaces, first, second = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     namespace: dict = {}
