@@ -9,6 +9,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import ppo_tf
+from ppo_tf.networks.layers import normalizations
 
 DISCRETE = helpers.spaces(helpers.box(3), gymnasium.spaces.Discrete(3))
 CONTINUOUS = helpers.spaces(helpers.box(3), gymnasium.spaces.Box(-1.0, 1.0, (2,)))
@@ -43,9 +44,38 @@ class GoesNaN:
 
 
 @pytest.mark.parametrize("envs", [DISCRETE, CONTINUOUS])
-def test_the_first_ratio_is_one_in_every_update(envs):
+def test_the_first_ratio_is_one_but_for_the_move_of_the_normaliser(envs):
     learner = make_learner(envs, loss=RatioError(), epochs=1, minibatch_size=16, jit_compile=True)
+    (normalizer,) = normalizations(learner.policy)
     for update in range(3):  # weights and normalisers change in between
+        data = helpers.trajectory(envs, learner.policy, seed=update)
+        observations, actions = data.observations.reshape(-1, 3), helpers.merge(data.actions)
+        before = learner.policy.get_weights()
+        old = learner.policy.distribution(observations).log_prob(actions)
+        metrics = learner.update(data)
+        after, moved = learner.policy.get_weights(), normalizer.get_weights()
+        learner.policy.set_weights(before)
+        normalizer.set_weights(moved)
+        new = learner.policy.distribution(observations).log_prob(actions)
+        learner.policy.set_weights(after)
+        largest = np.abs(np.expm1(new - old)).max()
+        assert metrics["gradient_steps"] == 1
+        assert largest > 1e-4  # the normaliser has moved
+        expected = largest if update else 0.0
+        np.testing.assert_allclose(metrics["ratio_error"], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("envs", [DISCRETE, CONTINUOUS])
+def test_the_first_ratio_is_one_without_normalisers(envs):
+    learner = ppo_tf.Learner(
+        helpers.make_policy(envs, normalize=False),
+        helpers.make_critic(envs),
+        loss=RatioError(),
+        epochs=1,
+        minibatch_size=16,
+        jit_compile=True,
+    )
+    for update in range(3):  # weights change in between
         metrics = learner.update(helpers.trajectory(envs, learner.policy, seed=update))
         assert metrics["gradient_steps"] == 1
         assert metrics["ratio_error"] < 1e-6
@@ -62,6 +92,8 @@ def test_the_gradient_of_one_step_equals_the_textbook():
         minibatch_size=16,
         standardize_advantages=False,
     )
+    (normalizer,) = normalizations(learner.policy)
+    normalizer.trainable = False  # it would move before the gradient is taken
     data = helpers.trajectory(DISCRETE, learner.policy)
     # Returns by the plain sum; an invalid row ends the sum before it.
     horizon, num_envs = data.rewards.shape
@@ -192,17 +224,15 @@ def test_the_gradient_norm_is_reported_before_clipping_and_the_step_after():
     np.testing.assert_allclose(clipped_length, norm / 10, rtol=1e-3)
 
 
-def test_reported_divergences_and_entropy_match_the_policies():
+@pytest.mark.parametrize("update", [0, 1])
+def test_reported_divergences_and_entropy_match_the_policies_that_act(update):
     learner = make_learner(CONTINUOUS, optimizer=keras.optimizers.Adam(0.01))
     data = helpers.trajectory(CONTINUOUS, learner.policy, horizon=32)
     flat, rows = data.observations.reshape(-1, 3), data.valid.reshape(-1)
-    # The statistics change at the end of an update, so keep copies of them.
-    learner.update(data)
-    normalization = learner.policy.actor.get_layer("normalization")
-    frozen = [w.numpy() for w in normalization.weights]
+    for _ in range(update):
+        learner.update(helpers.trajectory(CONTINUOUS, learner.policy, seed=5))
     old = learner.policy.actor(flat)
-    metrics = learner.update(data)
-    normalization.set_weights(frozen)
+    metrics = learner.update(data)  # which also moves the statistics: all of the move counts
     new = learner.policy.actor(flat)
     loc0, scale0, loc1, scale1 = (
         np.float64(p[k]) for p in (old, new) for k in ("loc", "scale_diag")

@@ -18,6 +18,7 @@ from ppo_tf.learning.estimators import GAE
 from ppo_tf.learning.losses import Clip, SquaredError
 from ppo_tf.learning.memories import Memories
 from ppo_tf.learning.naming import Variable, named_variables
+from ppo_tf.learning.normalizers import old_distribution
 from ppo_tf.learning.objective import Objective
 from ppo_tf.learning.optimizers import default_optimizer
 from ppo_tf.learning.updates.minibatch import MinibatchUpdate
@@ -50,7 +51,7 @@ class _Start(NamedTuple):
     critic_state: list[Tensor]
     policy_states: list[Tensor]  # after each row, [T, B, units] each
     critic_states: list[Tensor]
-    old_parameters: Mapping[str, Nest]  # of the policy's distribution, [T, B, ...]
+    acted: Mapping[str, Nest]  # parameters of the distribution that acted, [T, B, ...]
     explained_variance: Tensor
     batch: Batch
 
@@ -215,8 +216,9 @@ class Learner:
               `loss` = `policy_loss` + value_coefficient * `value_loss`, those two, `gradient_norm`
               (before clipping) and the metrics of the policy loss, such as `clip_fraction`; and the
               numbers of `epochs` and `gradient_steps` that ran.
-            - Those of `diagnostics.policy_change` over the whole trajectory after the update: `kl`,
-              `kl_k1`, `kl_k2`, `kl_k3` and `entropy`, in nats.
+            - Those of `diagnostics.policy_change` over the whole trajectory, from the policy that
+              acted to the one that will act: `kl`, `kl_k1`, `kl_k2`, `kl_k3` and `entropy`, in
+              nats. What the normalisers' move did to the policy is included.
             - `explained_variance` of the targets by the values before the update; None if all
               targets are equal.
             - `learning_rate` after the update.
@@ -320,8 +322,8 @@ class Learner:
         """Computes everything that needs the weights that acted."""
         rewards = self._rewards(trajectory)
         policy_state, critic_state = self.memories.read()
-        old_parameters, policy_states = self.policy.unroll(
-            trajectory.observations, policy_state, trajectory.starts
+        acted, old_parameters, policy_states = old_distribution(
+            self.policy, self.critic, trajectory, policy_state, critic_state
         )
         values, advantages, targets, critic_states = self.objective.estimate(
             trajectory, rewards, critic_state
@@ -334,7 +336,7 @@ class Learner:
             first_states(critic_state, critic_states, length),
         )
         return _Start(
-            *(rewards, policy_state, critic_state, policy_states, critic_states, old_parameters),
+            *(rewards, policy_state, critic_state, policy_states, critic_states, acted),
             explained_variance=ops.explained_variance(values, targets, trajectory.valid),
             batch=Batch(*steps, *states),
         )
@@ -354,13 +356,12 @@ class Learner:
         new_parameters, _ = self.policy.unroll(
             trajectory.observations, start.policy_state, trajectory.starts
         )
-        old_dist = self.policy.family(**ops.merge_time(start.old_parameters))
+        old_dist = self.policy.family(**ops.merge_time(start.acted))
         new_dist = self.policy.family(**ops.merge_time(new_parameters))
         actions, valid = ops.merge_time((trajectory.actions, trajectory.valid))
         metrics = diagnostics.policy_change(old_dist, new_dist, actions, valid)
         if hasattr(self.loss, "after_update"):
             self.loss.after_update(metrics.get("kl", metrics["kl_k3"]))
-        self._learn_statistics(trajectory, start)
         self.memories.carry_on(start.policy_states, start.critic_states)
         return metrics | {"learning_rate": tf.convert_to_tensor(self.optimizer.learning_rate)}
 
@@ -370,15 +371,6 @@ class Learner:
         if self._transform is not None:
             rewards = self._transform(**trajectory._replace(rewards=rewards)._asdict())
         return tf.where(trajectory.valid, rewards, tf.zeros_like(rewards))
-
-    def _learn_statistics(self, trajectory: Trajectory, start: _Start) -> None:
-        """Updates the normalisers with the observations of this trajectory, once."""
-        parts = [(self.policy.actor, start.policy_state)]
-        if self.critic is not None:
-            parts.append((self.critic, start.critic_state))
-        with layers.learn_statistics(tf.cast(ops.merge_time(trajectory.valid), tf.float32)):
-            for model, state in parts:
-                recurrent.learn_statistics(model, trajectory.observations, state, trajectory.starts)
 
 
 def _check(*, value_coefficient: float, sequence_length: int, seed: int) -> None:

@@ -39,8 +39,8 @@ def learn_statistics(weights: Tensor) -> Iterator[None]:
     """Lets forward passes inside the scope update the statistics of `RunningNormalization` layers.
 
     A layer learns at most once per scope, however many models share it; a model that applies it
-    several times needs a `whole_pass`. Outside, statistics are frozen, which keeps them the same
-    from acting to the end of an update. Those of a layer with trainable=False never change.
+    several times needs a `whole_pass`. Outside, statistics are frozen, so that they stay the same
+    while a policy acts. Those of a layer with trainable=False never change.
 
     Args:
         weights: float [n], 1 for the rows of the batch that count, 0 for those that do not.
