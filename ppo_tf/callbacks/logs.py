@@ -22,11 +22,6 @@ def is_missing(value: Any) -> bool:
     return isinstance(value, float) and math.isnan(value)
 
 
-def passes_multiple(every: int, previous: int, steps: int) -> bool:
-    """Whether a multiple of `every` lies in (previous, steps], all three in environment steps."""
-    return steps // every > previous // every
-
-
 def _is_json(value: Any) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 

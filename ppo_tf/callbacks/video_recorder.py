@@ -8,10 +8,10 @@ from typing import Any
 
 import keras
 
-from ppo_tf.callbacks.logs import passes_multiple
 from ppo_tf.evaluating.evaluation import make_act
 from ppo_tf.evaluating.video import MAX_STEPS, check_video_path, drawing_envs, record_video
 from ppo_tf.support.schema import COUNT, check
+from ppo_tf.support.steps import passes_multiple
 
 
 class VideoRecorder(keras.callbacks.Callback):

@@ -75,9 +75,14 @@ class Run:
         self.checkpoints = Checkpoints(
             self.logdir / "checkpoints",
             every=s["checkpoint_every"],
+            minutes=s["checkpoint_minutes"],
+            # Those of a resumed run are boundaries again wherever it comes past them again.
+            at={*s["checkpoint_at"], *(self.resumed["boundaries"] if self.resumed else ())},
             monitor="eval/mean_return" if s["eval_every"] else "rollout/episode_return",
             run=self.run_id,
             warn=parsing.warn,
+            say=say_with_flags,
+            on_save=self.write_config,
         )
         self.callbacks = make_callbacks(self)
         if self.resumed:
@@ -92,10 +97,19 @@ class Run:
         if not any(self.checkpoints.folder.glob("*.checkpoint")):  # stopped before the first one
             for events in self.logdir.glob("events.out.tfevents.*"):
                 events.unlink()
+        self.write_config()
+
+    def write_config(self) -> None:
+        """Writes config.json, with the boundaries so far."""
         self.write(
             runs.CONFIG,
             runs.make_config(
-                self.run_id, self.env_id, self.settings, self.engines, self.export_dir
+                self.run_id,
+                self.env_id,
+                self.settings,
+                self.engines,
+                self.export_dir,
+                self.checkpoints.boundaries.known,
             ),
         )
 

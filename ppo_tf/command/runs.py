@@ -10,6 +10,7 @@ import os
 import platform
 import secrets
 import time
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,7 +33,7 @@ RESERVED = {
     *("metrics.csv", "metrics.jsonl"),
 }
 
-MOST_BYTES = 2**20  # of a config.json, which has some kB
+MOST_BYTES = 2**24  # of a config.json, which has some kB, and a line for each boundary
 _SOURCE = Rule("a source", lambda v: v in ("flag", "config", "preset", "default"))
 _SCHEMA = {
     "id": matching("a run's id", r"[0-9a-f]{16}"),
@@ -41,6 +42,7 @@ _SCHEMA = {
     "settings": Named(TEXT, {"value": Rule("a value", lambda v: True), "source": _SOURCE}),
     "engines": Named(TEXT, TEXT),
     "export_dir": optional(TEXT),
+    "boundaries": [COUNT],
     "versions": Named(TEXT, TEXT),
 }
 
@@ -111,11 +113,11 @@ def plan(
         if logdir:
             raise ValueError(f"logdir cannot be combined with resume. Received: logdir={logdir}")
         return _resumed(Path(resume), env_id, given, export_dir)
-    before = read_config(config) if config else {"env": None, "settings": {}}
+    before = read_config(config) if config else {"env": None, "settings": {}, "boundaries": []}
     env_id = env_id or before["env"]
     if env_id is None:
         raise ValueError("--env is required, for instance --env=Pendulum-v1.")
-    settings = resolve(env_id, given, {n: s.value for n, s in before["settings"].items()})
+    settings = resolve(env_id, given, to_repeat(before, given))
     seed = settings["seed"].value
     if resume == "auto":
         folder = Path(logdir) if logdir else newest_unfinished(Path("runs"), env_id, seed)
@@ -143,6 +145,29 @@ def _resumed(
     check_no_links(folder)
     check_own_policy(resumed.policy_path, config["id"])
     return resumed
+
+
+def to_repeat(config: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Returns the settings that repeat a run, by name.
+
+    They include its boundaries as `checkpoint_at`: without them, those by time would fall elsewhere
+    and change the numbers. The end of the run is one only for a run of the same length.
+
+    Args:
+        config: config of the run to repeat, from `read_config`.
+        given: the user's settings by name, which override it.
+    """
+    values = {name: setting.value for name, setting in config["settings"].items()}
+    every = config["settings"].get("checkpoint_every")
+    if every is not None and every.source == "default" and "num_envs" in given:
+        del values["checkpoint_every"]  # it was computed from another number
+    if given.keys() & {"checkpoint_every", "checkpoint_minutes", "checkpoint_at"}:
+        return values
+    places = config["boundaries"]
+    if given.get("total_steps", values.get("total_steps")) != values.get("total_steps"):
+        batch = values["num_envs"] * values["horizon"]
+        places = [place for place in places if place + batch <= values["total_steps"]]
+    return {**values, "checkpoint_at": tuple(places)} if places else values
 
 
 def check_apart(new: Plan) -> None:
@@ -211,6 +236,7 @@ def make_config(
     settings: dict[str, Setting],
     engines: dict[str, str],
     export_dir: str | None = None,
+    boundaries: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Returns the contents of a run's config.json.
 
@@ -220,6 +246,8 @@ def make_config(
         settings: every setting by name, from `presets.resolve`.
         engines: descriptions of the selected back end and acting engine, by name.
         export_dir: folder requested for the exported policy.
+        boundaries: environment steps of the checkpoints so far that a run needs to be given to be
+            the same, from `Boundaries.known`.
     """
     return {
         "id": run_id,
@@ -228,6 +256,7 @@ def make_config(
         "settings": {name: setting._asdict() for name, setting in settings.items()},
         "engines": engines,
         "export_dir": export_dir,
+        "boundaries": [*boundaries],
         "versions": versions(),
     }
 

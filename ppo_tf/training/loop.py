@@ -20,6 +20,7 @@ from ppo_tf.learning import diagnostics
 from ppo_tf.learning.learner import Learner
 from ppo_tf.learning.optimizers import count_iterations
 from ppo_tf.support.schema import ANY, COUNT, NUMBER, OBJECT, TEXT, Named, Rule, check
+from ppo_tf.training.boundaries import Reason
 from ppo_tf.training.checkpoints import (
     Checkpoints,
     check_arrays,
@@ -101,6 +102,12 @@ def fit(
                 f"Received: envs={collector}"
             )
         state = _restore(checkpoints, learner, collector, callbacks)
+        checkpoints.boundaries.begin(
+            collector.num_envs,
+            total_steps,
+            state.iterations * steps_per_iteration,
+            state.episodes,
+        )
         if state.iterations > iterations:
             raise ValueError(
                 f"The newest checkpoint in {checkpoints.folder} was saved after "
@@ -137,12 +144,12 @@ def fit(
             if checkpoints is not None:
                 checkpoints.watch(logs)
                 steps = state.iterations * steps_per_iteration
-                if checkpoints.due(steps, steps - steps_per_iteration):
-                    _save(checkpoints, steps, learner, collector, callbacks, state)
+                if reason := checkpoints.boundaries.due(steps, steps - steps_per_iteration):
+                    _save(checkpoints, steps, reason, learner, collector, callbacks, state)
                     saved = state.iterations
         if checkpoints is not None and saved < state.iterations:
             steps = state.iterations * steps_per_iteration
-            _save(checkpoints, steps, learner, collector, callbacks, state)
+            _save(checkpoints, steps, "end", learner, collector, callbacks, state)
         # As Keras' own fit does: an optimizer with use_ema leaves the averages of the weights. The
         # checkpoint has the weights themselves, so that a longer run goes on from those.
         learner.optimizer.finalize_variable_values(learner.trained)
@@ -260,12 +267,14 @@ def _iterate(
 def _save(
     checkpoints: Checkpoints,
     steps: int,
+    reason: Reason,
     learner: Learner,
     collector: Any,  # a Collector with begin_episodes
     callbacks: Sequence[keras.callbacks.Callback],
     state: _RunState,
 ) -> None:
     """Starts new episodes, then saves everything that the next iteration depends on."""
+    checkpoints.boundaries.passed(steps, reason, state.episodes)
     collector.begin_episodes(learner.iterations)
     learner.begin_episodes(collector.num_envs)
     values: dict[str, Any] = {"run": state.values(), "seed": learner.seed, "callbacks": {}}

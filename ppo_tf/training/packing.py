@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-FORMAT = 3  # format 2 was not bound to a run and a step, format 1 identified variables by order
+FORMAT = 4  # format 3 had no boundaries, 2 was not bound to a run, 1 had variables by order
 _VALUES = "values.json"  # the array of the .npz with the JSON text, as bytes
 
 State = tuple[dict[str, np.ndarray], dict[str, Any]]  # variables by name, JSON values

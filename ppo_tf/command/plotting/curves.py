@@ -59,6 +59,7 @@ def read(folder: Path, metric: str) -> Run:
     finite = [point for point in points if math.isfinite(point[1])]
     steps, values = np.array(finite).reshape(-1, 2).T
     settings = {name: setting["value"] for name, setting in config["settings"].items()}
+    settings.pop("checkpoint_at", None)  # a run that repeats another has its boundaries here
     settings["seed"] = config["seed"]
     return Run(folder, config["env"], settings, steps, values, columns)
 
