@@ -161,13 +161,14 @@ def to_repeat(config: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     every = config["settings"].get("checkpoint_every")
     if every is not None and every.source == "default" and "num_envs" in given:
         del values["checkpoint_every"]  # it was computed from another number
-    if given.keys() & {"checkpoint_every", "checkpoint_minutes", "checkpoint_at"}:
-        return values
     places = config["boundaries"]
-    if given.get("total_steps", values.get("total_steps")) != values.get("total_steps"):
-        batch = values["num_envs"] * values["horizon"]
-        places = [place for place in places if place + batch <= values["total_steps"]]
-    return {**values, "checkpoint_at": tuple(places)} if places else values
+    if not places or given.keys() & {"checkpoint_every", "checkpoint_minutes", "checkpoint_at"}:
+        return values
+    before = DEFAULTS | values
+    if given.get("total_steps", before["total_steps"]) != before["total_steps"]:
+        batch = before["num_envs"] * before["horizon"]
+        places = [place for place in places if place + batch <= before["total_steps"]]
+    return {**values, "checkpoint_at": tuple(places)}
 
 
 def check_apart(new: Plan) -> None:
