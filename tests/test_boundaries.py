@@ -13,6 +13,7 @@ from train_command import read_csv, without_times
 
 import ppo_tf
 from ppo_tf.command import runs
+from ppo_tf.support.json_files import write_json
 from ppo_tf.training.boundaries import Boundaries
 
 
@@ -219,7 +220,7 @@ def config_of(tmp_path, boundaries, total_steps=200, **given):
     given = {"total_steps": total_steps, "num_envs": 2, "horizon": 16, **given}
     settings = ppo_tf.presets.resolve("CartPole-v1", given)
     config = runs.make_config("0" * 16, "CartPole-v1", settings, {}, boundaries=boundaries)
-    runs.write_json(tmp_path / "config.json", config)
+    write_json(tmp_path / "config.json", config)
 
 
 def repeated(tmp_path, **given):

@@ -24,6 +24,7 @@ from ppo_tf.command.report import dry_run_report
 from ppo_tf.environments.backends import choose_backend, make_envs
 from ppo_tf.environments.stepping import close
 from ppo_tf.evaluating.evaluation import evaluate
+from ppo_tf.support.json_files import write_json
 from ppo_tf.support.telling import tell
 from ppo_tf.training.checkpoints import Checkpoints
 from ppo_tf.training.loop import fit
@@ -115,7 +116,7 @@ class Run:
 
     def write(self, name: str, value: Any) -> None:
         """Writes a JSON file to the log folder."""
-        runs.write_json(self.logdir / name, value)
+        write_json(self.logdir / name, value)
 
 
 def make_callbacks(run: Run) -> list[keras.callbacks.Callback]:

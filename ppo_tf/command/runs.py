@@ -5,7 +5,6 @@ Nothing here imports TensorFlow.
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import secrets
@@ -20,10 +19,9 @@ import filelock
 from ppo_tf.artefacts.metadata import METADATA
 from ppo_tf.command.presets import Setting, resolve
 from ppo_tf.command.settings import DEFAULTS, MAY_CHANGE, check, check_all
-from ppo_tf.support.files import naming, read_regular, write_atomically
 from ppo_tf.support.folders import check_new_folder
-from ppo_tf.support.schema import COUNT, TEXT, Named, Rule, matching, optional
-from ppo_tf.support.schema import check as check_schema
+from ppo_tf.support.json_files import read_json
+from ppo_tf.support.schema import ANY, COUNT, OBJECT, TEXT, Named, Rule, matching, optional
 
 CONFIG = "config.json"
 RESULT = "evaluation.json"  # exists once a run is finished
@@ -33,13 +31,12 @@ RESERVED = {
     *("metrics.csv", "metrics.jsonl"),
 }
 
-MOST_BYTES = 2**24  # of a config.json, which has some kB, and a line for each boundary
 _SOURCE = Rule("a source", lambda v: v in ("flag", "config", "preset", "default"))
 _SCHEMA = {
     "id": matching("a run's id", r"[0-9a-f]{16}"),
     "env": matching("an environment's id", r"[^\s\0]{1,200}"),
     "seed": COUNT,
-    "settings": Named(TEXT, {"value": Rule("a value", lambda v: True), "source": _SOURCE}),
+    "settings": Named(TEXT, {"value": ANY, "source": _SOURCE}),
     "engines": Named(TEXT, TEXT),
     "export_dir": optional(TEXT),
     "boundaries": [COUNT],
@@ -213,9 +210,8 @@ def check_own_policy(path: Path, run_id: str) -> None:
         NotADirectoryError, PermissionError: see `check_new_folder`.
     """
     try:
-        metadata = json.loads(read_regular(path / METADATA, MOST_BYTES))
-        ours = isinstance(metadata, dict) and metadata.get("run") == run_id
-    except (OSError, ValueError, RecursionError):
+        ours = read_json(path / METADATA, OBJECT).get("run") == run_id
+    except (OSError, ValueError):
         ours = False
     if not ours or path.is_symlink():
         check_new_folder(path, "export_dir")
@@ -262,16 +258,6 @@ def make_config(
     }
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file atomically.
-
-    Raises:
-        OSError: the file can't be written; the message names it.
-    """
-    with naming(path):
-        write_atomically(path, f"{json.dumps(value, indent=2)}\n".encode())
-
-
 def read_config(path: str | os.PathLike[str], argument: str = "config") -> dict[str, Any]:
     """Reads a run's config.json; "settings" holds a `Setting` by name, with lists as tuples.
 
@@ -287,11 +273,10 @@ def read_config(path: str | os.PathLike[str], argument: str = "config") -> dict[
     file = path / CONFIG if path.is_dir() else path
     received = f"Received: {argument}={path}"
     try:
-        config = json.loads(read_regular(file, MOST_BYTES, follow=True))
-        check_schema(config, _SCHEMA, CONFIG)
+        config = read_json(file, _SCHEMA, follow=True)
     except OSError as error:
         raise ValueError(f"{file}: {error.strerror}. {received}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ValueError(f"{file} is not a run's config: {error}. {received}") from error
     written = config["settings"].items()
     try:
@@ -364,6 +349,17 @@ def newest_unfinished(root: Path, env_id: str, seed: int) -> Path | None:
         if (config["env"], config["seed"]) == (env_id, seed):
             return path.parent
     return None
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether another process holds the lock of a folder."""
+    if not folder.is_dir():
+        return False
+    try:
+        with filelock.FileLock(folder / LOCK).acquire(blocking=False):
+            return False
+    except filelock.Timeout:
+        return True
 
 
 def lock_folder(folder: Path, argument: str = "logdir") -> filelock.BaseFileLock:

@@ -83,6 +83,16 @@ def write_atomically(path: Path, content: bytes) -> None:
     _sync_folder(path.parent)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file completely or not at all.
+
+    Raises:
+        OSError: the file can't be written; the message names it.
+    """
+    with naming(path):
+        write_atomically(path, text.encode())
+
+
 def _sync_folder(folder: Path) -> None:
     """Makes a rename durable; Windows can't open folders and does not need this."""
     if os.name == "nt":
