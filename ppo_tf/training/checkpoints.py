@@ -26,6 +26,7 @@ from ppo_tf.support.schema import COUNT, NUMBER, OBJECT, TEXT, check
 from ppo_tf.support.telling import tell
 from ppo_tf.training.boundaries import Boundaries
 from ppo_tf.training.packing import DamagedCheckpoint, State, pack, unpack
+from ppo_tf.types import NonFiniteError
 
 _OTHER_BYTES = 64 * 2**20  # room for the state around the variables, which takes some kB
 _VALUES = {"id": TEXT, "steps": COUNT, "best": OBJECT, "boundaries": OBJECT}
@@ -84,8 +85,13 @@ class Checkpoints:
         self.run = run
         self._warn = warn
         self._on_save = on_save
+        self._start: dict[str, np.ndarray] = {}
         self._best: dict[str, Any] = {}  # "steps" and "score" of the best one, and its "monitor"
         self._seen: float | None = None  # last value of the monitored log since the last checkpoint
+
+    def begin(self, variables: dict[str, np.ndarray]) -> None:
+        """Remembers the values that variables start with: what is infinite then may be so later."""
+        self._start = variables
 
     def watch(self, logs: dict[str, Any]) -> None:
         """Remembers the monitored value of an iteration's logs, if there is one."""
@@ -106,8 +112,14 @@ class Checkpoints:
             values: JSON values by name.
 
         Raises:
-            OSError: it can't be written; earlier checkpoints stay as they were.
+            NonFiniteError: a variable is NaN or infinite, but was not at the start.
+            OSError: it can't be written; in both cases earlier checkpoints stay as they were.
         """
+        if bad := self._non_finite(variables):
+            raise NonFiniteError(
+                f"after {steps:,} steps the variable {bad} is NaN or infinite: "
+                "no checkpoint is written, and earlier ones stay"
+            )
         if self._seen is not None and self._seen >= self._best.get("score", -np.inf):
             self._best = {"steps": steps, "score": self._seen, "monitor": self.monitor}
         self._seen = None
@@ -188,9 +200,23 @@ class Checkpoints:
             check(best, _BEST, "its state.best")
         if run != self.run:
             raise ValueError(f"it is of the run {run!r}, this one is {self.run!r}")
+        if bad := self._non_finite(variables):
+            raise DamagedCheckpoint(f"its {bad!a} has a NaN or an infinity")
         if path.name != self.path(steps).name:
             raise ValueError(f"it was written after {steps} steps")
         return variables, values, best, values.pop("boundaries")
+
+    def _non_finite(self, variables: dict[str, np.ndarray]) -> str | None:
+        """Returns the first variable with numbers that are not finite, but were at the start."""
+        for name, array in variables.items():
+            if array.dtype.kind != "f":
+                continue
+            bad = ~np.isfinite(array)
+            if name in self._start and self._start[name].shape == array.shape:
+                bad &= np.isfinite(self._start[name])
+            if bad.any():
+                return name
+        return None
 
     def _prune(self, steps: int) -> None:
         """Deletes checkpoints no longer needed, and files that a crash left half written."""

@@ -80,7 +80,8 @@ def fit(
         ValueError: an argument is out of range, or there are checkpoints, but none can be used.
         NonFiniteError: the collector or the update met a NaN or an infinity; the learner keeps its
             last good weights. An update raises it only if no callback, such as Keras'
-            TerminateOnNaN, stops training.
+            TerminateOnNaN, stops training. Or a callback made a variable so: no checkpoint is
+            written.
         OSError: a checkpoint can't be written.
     """
     if isinstance(envs, gymnasium.vector.VectorEnv):
@@ -309,8 +310,9 @@ def _restore(
         restore_learner(learner, variables)
         return state
 
-    most = sum(array.nbytes for array in learner_variables(learner).values())
-    state = checkpoints.restore(load, most)
+    start = learner_variables(learner)
+    checkpoints.begin(start)
+    state = checkpoints.restore(load, sum(array.nbytes for array in start.values()))
     if state is None:
         return _RunState()
     collector.begin_episodes(learner.iterations)
