@@ -115,7 +115,11 @@ class Run:
         )
 
     def write(self, name: str, value: Any) -> None:
-        """Writes a JSON file to the log folder."""
+        """Writes a JSON file to the log folder, which may have been deleted meanwhile."""
+        self.logdir.mkdir(parents=True, exist_ok=True)
+        if not (self.logdir / runs.LOCK).exists():
+            self.lock.release(force=True)
+            self.lock = runs.lock_folder(self.logdir)
         write_json(self.logdir / name, value)
 
 

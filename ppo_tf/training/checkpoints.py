@@ -22,6 +22,7 @@ import numpy as np
 
 from ppo_tf.learning.learner import Learner
 from ppo_tf.support.files import naming, read_regular, write_atomically
+from ppo_tf.support.folders import remove_link
 from ppo_tf.support.schema import COUNT, NUMBER, OBJECT, TEXT, check
 from ppo_tf.support.telling import tell
 from ppo_tf.training.boundaries import Boundaries
@@ -85,6 +86,7 @@ class Checkpoints:
         self.run = run
         self._warn = warn
         self._on_save = on_save
+        self._linked = self.folder.is_symlink()  # by the user; later ones are not followed
         self._start: dict[str, np.ndarray] = {}
         self._best: dict[str, Any] = {}  # "steps" and "score" of the best one, and its "monitor"
         self._seen: float | None = None  # last value of the monitored log since the last checkpoint
@@ -128,6 +130,8 @@ class Checkpoints:
         bound["boundaries"] = self.boundaries.state()
         content = pack(variables, {**values, **bound})
         with naming(f"the checkpoint {path}"):
+            if not self._linked:
+                remove_link(self.folder)
             self.folder.mkdir(parents=True, exist_ok=True)
             if path.is_dir() and not path.is_symlink():
                 path.rename(_free_name(path))
