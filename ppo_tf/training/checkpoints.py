@@ -92,8 +92,9 @@ class Checkpoints:
         self._seen: float | None = None  # last value of the monitored log since the last checkpoint
 
     def begin(self, variables: dict[str, np.ndarray]) -> None:
-        """Remembers the values that variables start with: what is infinite then may be so later."""
-        self._start = variables
+        """Remembers which variables start with infinities: what is infinite then may be so later."""
+        self._start = {}
+        self._start = {n: array for n, array in variables.items() if self._non_finite({n: array})}
 
     def watch(self, logs: dict[str, Any]) -> None:
         """Remembers the monitored value of an iteration's logs, if there is one."""
