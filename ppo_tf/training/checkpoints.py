@@ -92,7 +92,7 @@ class Checkpoints:
         self._seen: float | None = None  # last value of the monitored log since the last checkpoint
 
     def begin(self, variables: dict[str, np.ndarray]) -> None:
-        """Remembers which variables start with infinities: what is infinite then may be so later."""
+        """Remembers which variables start with infinities; these may have some later."""
         self._start = {}
         self._start = {n: array for n, array in variables.items() if self._non_finite({n: array})}
 
