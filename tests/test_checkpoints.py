@@ -3,7 +3,6 @@
 import errno
 import hashlib
 import io
-import itertools
 import json
 import os
 import subprocess
@@ -13,6 +12,7 @@ import zipfile
 
 import helpers
 import keras
+import loops
 import numpy as np
 import pytest
 from gymnasium.spaces import Discrete
@@ -76,15 +76,6 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
         checkpoints.watch({"other": score})
         checkpoints.save(steps, ARRAYS, VALUES)
     assert names(tmp_path) == [checkpoints.path(steps).name for steps in (70, 90)]
-
-
-def test_a_checkpoint_is_due_whenever_a_multiple_is_passed():
-    checkpoints = ppo_tf.Checkpoints("unused", every=100)
-    steps = range(0, 400, 32)
-    due = [b for a, b in itertools.pairwise(steps) if checkpoints.due(b, a)]
-    assert due == [128, 224, 320]
-    assert ppo_tf.Checkpoints("unused", every=64).due(64, 32)
-    assert not ppo_tf.Checkpoints("unused", every=0).due(10**9, 0)
 
 
 SIZE = 900  # minimum size in bytes of the file damaged in these ways
@@ -215,6 +206,46 @@ def test_a_checkpoint_of_another_run_is_passed_over(tmp_path):
     one = ppo_tf.Checkpoints(tmp_path, run="one", warn=lines.append)
     assert one.latest()[1]["at"] == 32
     assert len(lines) == 1 and lines[0].endswith("it is of the run 'two', this one is 'one'")
+
+
+# ---- numbers that are not finite
+
+
+def test_a_variable_that_is_not_finite_is_named_and_nothing_is_written(tmp_path):
+    checkpoints = saved(tmp_path, 32, keep=1)
+    for value in (np.nan, np.inf):
+        with pytest.raises(ppo_tf.NonFiniteError, match="the variable a is NaN or infinite"):
+            checkpoints.save(64, {**ARRAYS, "a": np.array([1.0, value])}, VALUES)
+    assert names(tmp_path) == [checkpoints.path(32).name]
+
+
+def test_what_is_infinite_from_the_start_is_saved_and_read(tmp_path):
+    start = {**ARRAYS, "best": np.array([-np.inf, 0.0])}
+    for best in ([-np.inf, 1.0], [2.0, 1.0]):
+        checkpoints = ppo_tf.Checkpoints(tmp_path)
+        checkpoints.begin(start)
+        checkpoints.save(32, {**start, "best": np.array(best)}, VALUES)
+        again = ppo_tf.Checkpoints(tmp_path)
+        again.begin(start)
+        np.testing.assert_array_equal(again.latest()[0]["best"], best)
+    with pytest.raises(ppo_tf.NonFiniteError, match="best"):
+        checkpoints.save(64, {**start, "best": np.array([-np.inf, np.inf])}, VALUES)
+
+
+def test_a_run_ends_before_it_saves_what_a_callback_spoiled(tmp_path):
+    class Spoil(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 1:
+                self.model.trainable_variables[0].assign_add(
+                    np.full(self.model.trainable_variables[0].shape, np.nan)
+                )
+
+    learner, envs = loops.make_learner()
+    checkpoints = ppo_tf.Checkpoints(tmp_path, every=loops.BATCH, keep=1)
+    options = {"horizon": loops.HORIZON, "callbacks": [Spoil()], "checkpoints": checkpoints}
+    with pytest.raises(ppo_tf.NonFiniteError, match="after 64 steps the variable policy/"):
+        ppo_tf.fit(learner, envs, total_steps=3 * loops.BATCH, **options)
+    assert names(tmp_path) == [checkpoints.path(loops.BATCH).name]
 
 
 # ---- a learner's variables

@@ -7,6 +7,7 @@ import pytest
 
 import ppo_tf
 from ppo_tf.command import runs
+from ppo_tf.support.json_files import MOST_BYTES
 
 CONFIG = runs.make_config("0" * 16, "CartPole-v1", ppo_tf.presets.resolve("CartPole-v1", {}), {})
 
@@ -29,7 +30,7 @@ BAD = {
     "half": json.dumps(CONFIG)[:200],
     "not UTF-8": b"\xff\xfe{}",
     "deep": "[" * 100_000,
-    "huge": " " * (runs.MOST_BYTES + 1),
+    "huge": " " * (MOST_BYTES + 1),
     **{f"no {name}": json.dumps({k: v for k, v in CONFIG.items() if k != name}) for name in CONFIG},
     "an id that is a path": with_("id", value="../../../elsewhe"),
     "an env that is a list": with_("env", value=["CartPole-v1"]),

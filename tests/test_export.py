@@ -9,6 +9,8 @@ import pytest
 import tensorflow as tf
 
 import ppo_tf
+from ppo_tf.artefacts.saved_model import TracedPolicy
+from ppo_tf.command import running
 
 ENVS = helpers.spaces(helpers.box(3), gymnasium.spaces.Box(-2.0, 2.0, (1,)))
 
@@ -43,6 +45,44 @@ def test_the_exported_policy_does_not_follow_later_changes(tmp_path):
     serve = tf.saved_model.load(str(path)).signatures["serving_default"]
     action = serve(observation=tf.constant(observations))["action"]
     np.testing.assert_allclose(action, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_a_policy_traced_before_training_is_written_with_its_weights_of_then(tmp_path):
+    policy, critic = helpers.make_policy(ENVS), helpers.make_critic(ENVS)
+    traced = TracedPolicy(policy, critic)
+    for variable in [*policy.trainable_variables, *critic.trainable_variables]:
+        variable.assign(variable + 0.5)
+    observations = tf.constant(helpers.observe(ENVS.single_observation_space, (4,)))
+    signatures = tf.saved_model.load(str(traced.write(tmp_path / "policy"))).signatures
+    action = signatures["serving_default"](observation=observations)["action"]
+    np.testing.assert_allclose(action, policy(observations), rtol=1e-6, atol=1e-6)
+    value = signatures["value"](observation=observations)["value"]
+    np.testing.assert_allclose(value, critic(observations), rtol=1e-6, atol=1e-6)
+
+
+def test_a_policy_with_variables_of_its_own_is_refused_when_it_is_traced():
+    policy, scale = helpers.make_policy(ENVS), tf.Variable(2.0)
+    policy.action_map = lambda raw: scale * raw
+    with pytest.raises(ValueError, match="outside its models"):
+        TracedPolicy(policy)
+
+
+@pytest.mark.parametrize("dry", [True, False])
+def test_what_cannot_be_exported_is_said_before_training(dry, run, tmp_path, monkeypatch, capfd):
+    make = running.learner_from_settings
+
+    def broken(envs, settings):
+        learner = make(envs, settings)
+        learner.policy.action_map = lambda raw: raw.numpy()  # not in a graph
+        return learner
+
+    monkeypatch.setattr(running, "learner_from_settings", broken)
+    tiny = ["--env=CartPole-v1", "--hidden_sizes=4", *["--dry_run"] * dry]
+    assert run(*tiny) == 2
+    captured = capfd.readouterr()
+    assert captured.out == "" and list(tmp_path.iterdir()) == []
+    (line,) = [line for line in captured.err.splitlines() if line.startswith("error: ")]
+    assert line.startswith("error: The policy could not be exported at the end: AttributeError")
 
 
 def test_metadata_is_kept(tmp_path):

@@ -7,6 +7,7 @@ import stat
 import pytest
 
 from ppo_tf.support import files, folders
+from ppo_tf.support.appended_file import AppendedFile
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="no links, pipes and umask")
 
@@ -24,7 +25,7 @@ def test_the_umask_decides_who_may_read(mask, tmp_path):
     before = os.umask(mask)
     try:
         files.write_atomically(tmp_path / "file", b"")
-        files.AppendedFile(tmp_path / "log").open()
+        AppendedFile(tmp_path / "log").open()
         with folders.complete_folder(tmp_path / "folder") as folder:
             (folder / "file").touch()
     finally:
@@ -55,7 +56,7 @@ def test_what_is_no_regular_file_is_an_error_at_once(kind, tmp_path, limit):
     with pytest.raises(OSError):
         files.read_regular(tmp_path / "file", 100)
     with pytest.raises(OSError, match=r"cannot write .*file: "):
-        files.AppendedFile(tmp_path / "file").open()
+        AppendedFile(tmp_path / "file").open()
     assert not (tmp_path / "nowhere").exists()
     if kind == "link":
         assert (tmp_path / "elsewhere").read_bytes() == b"mine"

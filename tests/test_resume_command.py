@@ -240,6 +240,9 @@ def test_a_second_run_in_a_folder_is_refused_until_the_first_ends_in_any_way(
 def test_a_config_repeats_a_run_and_flags_override_it(origin, run, tmp_path):
     assert run(f"--config={origin / 'config.json'}", "--logdir=again") == 0
     assert plain(tmp_path / "again") == plain(origin)
+    config = json.loads((tmp_path / "again" / "config.json").read_text())
+    assert config["settings"]["checkpoint_at"] == {"value": [128], "source": "config"}
+    assert config["boundaries"] == json.loads((origin / "config.json").read_text())["boundaries"]
     assert run(f"--config={origin}", "--logdir=other", "--total_steps=64") == 0
     settings = json.loads((tmp_path / "other" / "config.json").read_text())["settings"]
     assert settings["total_steps"] == {"value": 64, "source": "flag"}

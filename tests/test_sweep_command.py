@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from train_command import read_csv
 
+from ppo_tf.command import runs
+from ppo_tf.command.sweeping.grid import Run
 from ppo_tf.command.sweeping.processes import caught_signals
 from ppo_tf.command.sweeping.space import parse
 
@@ -230,7 +232,64 @@ def test_ctrl_c_ends_the_runs_and_tells_how_to_resume(tmp_path):
     assert "2 of 3 (interrupted)" in table(tmp_path / "s")[1]
 
 
-# ---- somebody else's folder
+@pytest.mark.skipif(os.name == "nt", reason="no SIGKILL")
+def test_a_sweep_that_is_killed_takes_its_runs_along(tmp_path):
+    process = start(tmp_path, ONE, "--seeds=2", "--jobs=2", "--sweepdir=s", "--", "--hang=seed")
+    metrics = [tmp_path / "s" / f"seed{seed}" / "metrics.csv" for seed in (0, 1)]
+    wait_for(lambda: all(path.exists() for path in metrics), process)
+    assert len(alive(tmp_path)) == 2
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 10  # before the guard's patience is over
+    while alive(tmp_path):
+        assert time.monotonic() < deadline, "they go on"
+        time.sleep(0.02)
+    process.communicate()
+
+
+def test_a_run_that_was_killed_is_named_with_its_signal(tmp_path):
+    process = start(tmp_path, ONE, "--sweepdir=s", "--", "--hang=seed")
+    wait_for((tmp_path / "s" / "seed0" / "metrics.csv").exists, process)
+    os.kill(alive(tmp_path)[0], signal.SIGTERM)
+    out, _ = end(process)
+    assert process.returncode == 1 and f"failed, ended by signal {signal.SIGTERM:d}\n" in out
+
+
+def test_a_new_start_waits_for_runs_that_still_end(tmp_path):
+    folder = tmp_path / "s" / "seed0"
+    assert sweep(tmp_path, ONE, "--sweepdir=s")[0] == 0
+    (folder / "evaluation.json").write_text('{"deterministic": {"mean_return"')  # half
+    lock = runs.lock_folder(folder)
+    process = start(tmp_path, "--sweepdir=s")
+    lines = [process.stdout.readline() for _ in range(3)]
+    assert lines[2] == "1/1 seed=0: waits for the process that still writes to its folder\n"
+    assert starts(tmp_path) == ["seed0"]
+    lock.release()
+    end(process)
+    assert process.returncode == 0 and starts(tmp_path) == ["seed0"] * 2
+    assert [row["status"] for row in rows(tmp_path / "s")] == ["finished"]
+
+
+# ---- damaged files, and somebody else's folder
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("evaluation.json", "[]"),
+        ("evaluation.json", '{"deterministic": {"mean_return": "9", "std_return": 0}}'),
+        ("metrics.csv", "time/seconds\nx\n1,2\n"),
+        ("metrics.csv", "\0\n"),
+        ("config.json", '{"settings": {"total_steps": {"value": -1}}}'),
+        ("config.json", "{"),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_one_without_values(name, text, tmp_path):
+    (tmp_path / name).write_text(text)
+    run = Run("label", "group", {}, 0, tmp_path)
+    assert run.status == "waiting" and run.total_steps() is None
+    rows = run.metrics("time/seconds")
+    assert rows == [] or [[math.isnan(value) for value in row] for row in rows] == [[True]]
 
 
 @pytest.fixture

@@ -123,17 +123,6 @@ def test_a_new_run_in_a_used_folder_hides_the_previous_one(tmp_path):
     assert points(tmp_path, reader=server) == EXPECTED[:2]
 
 
-def test_a_missing_event_file_is_an_error(tmp_path):
-    run = ppo_tf.TensorBoardScalars(tmp_path)
-    loops.Loop(run).run(0, 0)
-    (path,) = tmp_path.iterdir()
-    path.unlink()
-    resumed = ppo_tf.TensorBoardScalars(tmp_path)
-    resumed.load_state({"sizes": {path.name: 50}, "steps": 100})
-    with pytest.raises(ValueError, match=rf"{path.name} was 50 bytes.* Received: 0 bytes"):
-        loops.Loop(resumed)
-
-
 @pytest.mark.parametrize(
     "name",
     ["../mine.txt", "/mine.txt", "mine.txt", "events.out.tfevents.0000000001.a/../../b.ppo_tf", 3],

@@ -73,6 +73,8 @@ def test_config_json_holds_every_value_and_its_source(finished):
         "eval_episodes": 4,
     }
     preset = PRESETS["CartPole-v1"]
+    assert config["boundaries"] == [2048]
+    assert settings.pop("checkpoint_every") == {"value": 100_000, "source": "default"}
     for name, setting in settings.items():
         if name in given:
             expected = {"value": given[name], "source": "flag"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,10 @@ import tensorflow as tf
 
 from ppo_tf import spaces
 from ppo_tf.artefacts.metadata import METADATA, MODEL, NAMES
+from ppo_tf.support.json_files import read_json
+from ppo_tf.support.schema import OBJECT, TEXT, Named, check
+
+_BY_PATH = Named(TEXT, TEXT)
 
 
 class ExportedPolicy:
@@ -122,14 +125,14 @@ def read_metadata(policy: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _read_names(policy: str | os.PathLike[str]) -> dict[str, dict[str, str]]:
     """The signatures' names by path: {"observations": arguments, "actions": results}."""
-    names = _read(policy).get(NAMES)
-    parts = names if isinstance(names, dict) else {}
-    for part in ("observations", "actions"):
-        by_path = parts.get(part)
-        if isinstance(by_path, dict) and all(isinstance(n, str) for n in by_path.values()):
-            continue
-        raise ValueError(f"policy has no {NAMES!r} in {METADATA}. Received: policy={policy}")
-    return parts
+    content = _read(policy)
+    try:
+        check(content, {NAMES: {"observations": _BY_PATH, "actions": _BY_PATH}}, str(METADATA))
+    except ValueError as error:
+        raise ValueError(
+            f"policy has no {NAMES!r} in {METADATA}: {error} Received: policy={policy}"
+        ) from error
+    return dict(content[NAMES])
 
 
 def _read(policy: str | os.PathLike[str]) -> dict[str, Any]:
@@ -139,14 +142,13 @@ def _read(policy: str | os.PathLike[str]) -> dict[str, Any]:
             f"policy must be a folder that export_policy wrote. Received: policy={policy}"
         )
     try:
-        content = json.loads((Path(policy) / METADATA).read_text())
-        if not isinstance(content, dict):
-            raise ValueError("it is no JSON object")
+        content = read_json(Path(policy) / METADATA, OBJECT, follow=True)
     except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
         raise ValueError(
-            f"policy has no readable {METADATA}: {error}. Received: policy={policy}"
+            f"policy has no readable {METADATA}: {why}. Received: policy={policy}"
         ) from error
-    return content
+    return dict(content)
 
 
 def _load(policy: str | os.PathLike[str]) -> Any:

@@ -61,55 +61,111 @@ def export_policy(
             FileExistsError means that path is not a saved policy.
         OSError: the policy can't be written.
         NonFiniteError: a weight of the policy or critic is NaN or infinite.
-        ValueError: observation_spec is needed but missing, or metadata has the key "names".
+        ValueError: observation_spec is needed but missing, metadata has the key "names", or the
+            policy depends on variables outside its models.
     """
-    metadata = metadata or {}
+    _checked(path, metadata or {}, replace)
+    traced = TracedPolicy(policy, critic, observation_spec)
+    return traced.write(path, metadata=metadata, replace=replace)
+
+
+class TracedPolicy:
+    """A policy that is ready to be exported: what can't be is an error before anything is written.
+
+    Its weights are those at the time of `write`, so it can be made before training.
+
+    Args:
+        policy, critic, observation_spec: see `export_policy`.
+
+    Raises:
+        ValueError: observation_spec is needed but missing, or the policy depends on a variable that
+            is not its models'. Also what the policy raises while it is traced.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        critic: keras.Model | None = None,
+        observation_spec: tf.TensorSpec | dict[str, tf.TensorSpec] | None = None,
+    ):
+        self._models = [policy.actor] if critic is None else [policy.actor, critic]
+        arguments = argument_names(_observed(self._models, observation_spec))
+        results: dict[str, str] = {}  # known once the first signature is traced
+        seed_spec = {"seed": tf.TensorSpec((2,), tf.int32)}
+
+        def serve(
+            observations: Nest, state: list[Tensor], seed: Tensor | None = None
+        ) -> tuple[dict[str, Nest], list[Tensor]]:
+            parameters, state = policy.step(observations, state)
+            actions = policy.action_map(policy.draw(parameters, seed))
+            leaves = actions if isinstance(actions, dict) else {"": actions}
+            results.update(result_names(leaves))
+            return {results[path]: leaf for path, leaf in leaves.items()}, state
+
+        self._signatures = {
+            "serving_default": _signature(serve, policy.actor, arguments, observation_spec),
+            "sample": _signature(serve, policy.actor, arguments, observation_spec, seed_spec),
+        }
+        if policy.recurrent:
+            self._signatures["initial_state"] = _initial_state(policy.actor)
+        if critic is not None:
+            self._signatures["value"] = _value(critic, arguments, observation_spec)
+        self._names = {"observations": arguments, "actions": results}
+        self._module = tf.Module()
+        # tf.Module does not see Keras 3 variables; without this they would not be saved.
+        self._module.tracked = [v.value for model in self._models for v in model.variables]
+        _check_captured(self._signatures, self._module.tracked)
+
+    def write(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        metadata: dict[str, Any] | None = None,
+        replace: bool = False,
+    ) -> Path:
+        """Writes the SavedModel; see `export_policy` for arguments and errors."""
+        metadata = metadata or {}
+        path = _checked(path, metadata, replace)
+        _check_finite(self._models)
+        with complete_folder(path, MARKER if replace else None) as temporary:
+            try:
+                tf.saved_model.save(self._module, str(temporary), signatures=self._signatures)
+            except tf.errors.OpError as error:  # TensorFlow raises its own errors, for files too
+                reason = error.message.splitlines()[0]
+                raise OSError(f"cannot write the policy {path}: {reason}") from error
+            (temporary / METADATA).parent.mkdir(exist_ok=True)
+            text = json.dumps({**metadata, NAMES: self._names}, indent=2)
+            (temporary / METADATA).write_text(f"{text}\n")
+        return path
+
+
+def _checked(path: str | os.PathLike[str], metadata: dict[str, Any], replace: bool) -> Path:
+    """Returns the path of the folder, once it and the metadata are checked."""
     if NAMES in metadata:
         raise ValueError(f"metadata must not have the key {NAMES!r}. Received: metadata={metadata}")
-    path = check_replaceable(path, MARKER) if replace else check_new_folder(path)
-    models = [policy.actor] if critic is None else [policy.actor, critic]
-    _check_finite(models)
-    arguments = argument_names(_observed(models, observation_spec))
-    results: dict[str, str] = {}  # known once the first signature is traced
-    seed_spec = {"seed": tf.TensorSpec((2,), tf.int32)}
+    return check_replaceable(path, MARKER) if replace else check_new_folder(path)
 
-    def serve(
-        observations: Nest, state: list[Tensor], seed: Tensor | None = None
-    ) -> tuple[dict[str, Nest], list[Tensor]]:
-        parameters, state = policy.step(observations, state)
-        actions = policy.action_map(policy.draw(parameters, seed))
-        leaves = actions if isinstance(actions, dict) else {"": actions}
-        results.update(result_names(leaves))
-        return {results[path]: leaf for path, leaf in leaves.items()}, state
 
-    signatures = {
-        "serving_default": _signature(serve, policy.actor, arguments, observation_spec),
-        "sample": _signature(serve, policy.actor, arguments, observation_spec, seed_spec),
-    }
-    if policy.recurrent:
-        signatures["initial_state"] = _initial_state(policy.actor)
-    if critic is not None:
-        value_function: keras.Model = critic
+def _check_captured(signatures: Mapping[str, Any], tracked: Sequence[Any]) -> None:
+    """Checks that the signatures read no variables but the models'; others could not be saved."""
+    known = {id(variable.handle) for variable in tracked}
+    for name, signature in signatures.items():
+        for tensor in signature.captured_inputs:
+            if tensor.dtype == tf.resource and id(tensor) not in known:
+                raise ValueError(
+                    "A policy that depends on variables outside its models can't be exported. "
+                    f"Received: signature={name}"
+                )
 
-        def value(observations: Nest, state: list[Tensor]) -> tuple[dict[str, Nest], list[Tensor]]:
-            values, state = recurrent.step(value_function, observations, state)
-            return {"value": values}, state
 
-        signatures["value"] = _signature(value, critic, arguments, observation_spec)
-    module = tf.Module()
-    # tf.Module does not see Keras 3 variables; without this they would not be saved.
-    module.tracked = [v.value for model in models for v in model.variables]
+def _value(critic: keras.Model, arguments: Mapping[str, str], observation_spec: Any) -> Any:
+    """The concrete function of the critic's values."""
 
-    with complete_folder(path, MARKER if replace else None) as temporary:
-        try:
-            tf.saved_model.save(module, str(temporary), signatures=signatures)
-        except tf.errors.OpError as error:  # TensorFlow raises its own errors, for files too
-            reason = error.message.splitlines()[0]
-            raise OSError(f"cannot write the policy {path}: {reason}") from error
-        (temporary / METADATA).parent.mkdir(exist_ok=True)
-        names = {"observations": arguments, "actions": results}
-        (temporary / METADATA).write_text(json.dumps({**metadata, NAMES: names}, indent=2) + "\n")
-    return path
+    def value(observations: Nest, state: list[Tensor]) -> tuple[dict[str, Nest], list[Tensor]]:
+        values, state = recurrent.step(critic, observations, state)
+        return {"value": values}, state
+
+    return _signature(value, critic, arguments, observation_spec)
 
 
 def _signature(

@@ -11,20 +11,18 @@ from typing import Any
 
 import keras
 
-from ppo_tf.support.files import AppendedFile, naming, write_atomically
+from ppo_tf.support.appended_file import AppendedFile
+from ppo_tf.support.files import naming, read_regular, write_atomically
 from ppo_tf.support.schema import COUNT, TEXT, check
 
 Logs = dict[str, Any] | None
+
+_MOST_BYTES = 2**30  # of a metrics.csv
 
 
 def is_missing(value: Any) -> bool:
     """Whether a log has no value; see `fit`."""
     return isinstance(value, float) and math.isnan(value)
-
-
-def passes_multiple(every: int, previous: int, steps: int) -> bool:
-    """Whether a multiple of `every` lies in (previous, steps], all three in environment steps."""
-    return steps // every > previous // every
 
 
 def _is_json(value: Any) -> bool:
@@ -44,7 +42,7 @@ class MetricsCSV(keras.callbacks.Callback):
 
     def __init__(self, path: str | os.PathLike[str]):
         super().__init__()
-        self._file = AppendedFile(path)
+        self._file = AppendedFile(path, lines=True)
         self._names: list[str] = []
 
     def state(self) -> dict[str, Any]:
@@ -68,12 +66,15 @@ class MetricsCSV(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Writes the iteration's row."""
+        lost = not self._file.is_ours() and self._file.reopen() == 0
         row = {"iteration": epoch, **(logs or {})}
         row = {name: "" if is_missing(value) else value for name, value in row.items()}
         new = [name for name in row if name not in self._names]
         if new:
             self._names = [*self._names, *new]
             self._file.replace(self._as_csv(self._read()[1]))
+        elif lost:
+            self._file.write(self._as_csv([]))
         self._file.write(self._as_csv([row], header=False))
 
     def on_train_end(self, logs: Logs = None) -> None:
@@ -82,10 +83,14 @@ class MetricsCSV(keras.callbacks.Callback):
         self._names = []
 
     def _read(self) -> tuple[list[str], list[dict[str, Any]]]:
-        """The file's columns and rows; tolerates what a crash left at its end."""
-        with open(self._file.path, newline="", errors="replace") as file:
-            reader = csv.DictReader(line.replace("\0", "") for line in file)
-            return list(reader.fieldnames or ()), list(reader)
+        """The file's columns and rows; tolerates what a crash or others left of it."""
+        try:
+            content = read_regular(self._file.path, _MOST_BYTES).decode(errors="replace")
+        except OSError:
+            return [], []
+        reader = csv.DictReader(io.StringIO(content.replace("\0", ""), newline=""))
+        names = list(reader.fieldnames or ())
+        return names, [row for row in reader if None not in row and None not in row.values()]
 
     def _as_csv(self, rows: list[dict[str, Any]], header: bool = True) -> bytes:
         text = io.StringIO()
@@ -107,7 +112,7 @@ class MetricsJSONL(keras.callbacks.Callback):
 
     def __init__(self, path: str | os.PathLike[str]):
         super().__init__()
-        self._file = AppendedFile(path)
+        self._file = AppendedFile(path, lines=True)
 
     def state(self) -> dict[str, Any]:
         """Returns the size of the file."""
@@ -124,6 +129,8 @@ class MetricsJSONL(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Writes the iteration's line."""
+        if not self._file.is_ours():
+            self._file.reopen()
         row = {"iteration": epoch, **(logs or {})}
         # JSON has neither NaN nor infinities.
         row = {name: value if _is_json(value) else None for name, value in row.items()}

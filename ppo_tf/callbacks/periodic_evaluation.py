@@ -11,10 +11,10 @@ import keras
 import numpy as np
 
 from ppo_tf.artefacts.saved_model import export_policy
-from ppo_tf.callbacks.logs import passes_multiple
 from ppo_tf.environments.stepping import close
 from ppo_tf.evaluating.evaluation import MAX_STEPS, Act, make_act, make_evaluation_envs, play
 from ppo_tf.support.schema import COUNT, NUMBER, check, optional
+from ppo_tf.support.steps import passes_multiple
 
 LOGS = ("mean_return", "std_return", "mean_length")  # from `Evaluation.summary`, logged as eval/*
 

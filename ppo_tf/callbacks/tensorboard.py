@@ -19,8 +19,9 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from ppo_tf.callbacks.logs import Logs
 from ppo_tf.callbacks.trackers import Session, flat_settings, steps_and_values
-from ppo_tf.support.files import AppendedFile
+from ppo_tf.support.appended_file import AppendedFile
 from ppo_tf.support.schema import COUNT, Named, Rule, check, matching
+from ppo_tf.support.telling import tell
 
 # Metrics by which TensorBoard's HPARAMS page compares runs; one that a run lacks stays empty.
 HPARAMS_METRICS = ("rollout/episode_return", "eval/mean_return")
@@ -69,18 +70,15 @@ class TensorBoardScalars(keras.callbacks.Callback):
         self._logdir.mkdir(parents=True, exist_ok=True)
         self._name = self._new_name()
         self._cut()
-        self._file = AppendedFile(self._logdir / self._name)
-        self._file.open()
-        self._records = RecordWriter(self._file)
-        self._write(event_pb2.Event(file_version="brain.Event:2"))
-        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-        self._write(event_pb2.Event(step=self._steps + 1, session_log=start))
+        self._begin_file()
         if self._settings and not self._sizes:
             for summary in _settings_summaries(self._settings):
                 self._write(event_pb2.Event(step=0, summary=summary))
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Writes the iteration's scalars."""
+        if not self._file.is_ours():
+            self._go_on_elsewhere()
         self._steps, values = steps_and_values(logs)
         values.pop("rollout/steps")
         summary = summary_pb2.Summary(value=[_scalar(name, v) for name, v in values.items()])
@@ -101,6 +99,25 @@ class TensorBoardScalars(keras.callbacks.Callback):
         self._file.close()
         self._sizes, self._steps = {}, -1
 
+    def _begin_file(self) -> None:
+        self._file = AppendedFile(self._logdir / self._name)
+        self._file.open()
+        self._records = RecordWriter(self._file)
+        self._write(event_pb2.Event(file_version="brain.Event:2"))
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._write(event_pb2.Event(step=self._steps + 1, session_log=start))
+
+    def _go_on_elsewhere(self) -> None:
+        """Begins a new event file: in one that others cut, a server reads nothing after the cut."""
+        tell(f"warning: {self._file.path} was removed or changed by others; its log goes on anew")
+        self._file.close()
+        self._logdir.mkdir(parents=True, exist_ok=True)
+        left = self._file.path
+        if left.is_file() and not left.is_symlink():
+            self._sizes[self._name] = left.stat().st_size
+        self._name = self._new_name()
+        self._begin_file()
+
     def _write(self, event: Any) -> None:
         event.wall_time = time.time()
         self._records.write(event.SerializeToString())
@@ -111,10 +128,15 @@ class TensorBoardScalars(keras.callbacks.Callback):
 
     def _cut(self) -> None:
         """Restores the folder to its state at the checkpoint."""
-        for name, size in self._sizes.items():
+        for name, size in list(self._sizes.items()):
+            if not os.path.lexists(self._logdir / name):
+                tell(f"warning: {self._logdir / name} was there at the checkpoint and is missing")
+                del self._sizes[name]
+                continue
             file = AppendedFile(self._logdir / name)
             file.cut(size)
             file.open()
+            self._sizes[name] = file.sync()  # less than it was if others shortened it
             file.close()
         if self._sizes:
             for name in self._ours():

@@ -8,10 +8,11 @@ from typing import Any
 
 import keras
 
-from ppo_tf.callbacks.logs import passes_multiple
 from ppo_tf.evaluating.evaluation import make_act
 from ppo_tf.evaluating.video import MAX_STEPS, check_video_path, drawing_envs, record_video
+from ppo_tf.support.folders import remove_link
 from ppo_tf.support.schema import COUNT, check
+from ppo_tf.support.steps import passes_multiple
 
 
 class VideoRecorder(keras.callbacks.Callback):
@@ -49,6 +50,7 @@ class VideoRecorder(keras.callbacks.Callback):
         self._options: dict[str, Any] = {"seed": seed, "max_steps": max_steps, **kwargs}
         self._kwargs = kwargs
         self._recorded = 0  # environment steps at the last video
+        self._linked = self._folder.is_symlink()  # by the user; later ones are not followed
 
     def state(self) -> dict[str, Any]:
         """Returns the steps at the last video."""
@@ -72,6 +74,8 @@ class VideoRecorder(keras.callbacks.Callback):
         steps = int((logs or {})["rollout/steps"])
         if passes_multiple(self._every, self._recorded, steps):
             self._recorded = steps
+            if not self._linked:
+                remove_link(self._folder)
             path = self._folder / f"steps-{steps:09d}.mp4"
             record_video(self._act, self._env_id, path, overwrite=True, **self._options)
 

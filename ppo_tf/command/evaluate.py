@@ -12,6 +12,7 @@ from typing import Any
 from absl import flags
 
 from ppo_tf.command import parsing
+from ppo_tf.support.schema import TEXT, check
 from ppo_tf.types import NonFiniteError
 
 FLAGS = flags.FlagValues()
@@ -74,6 +75,7 @@ def evaluate(words: Sequence[str]) -> int:
             "--env is required: the policy was exported without the id of its environment. "
             f"Received: --policy={POLICY.value}"
         )
+    check(env_id, TEXT, "env")
     if ENV.value is None:
         parsing.name_module(env_id, POLICY.value)
     envs = make_envs(env_id)

@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from ppo_tf.command.settings import DEFAULTS, check_all
+from ppo_tf.training.boundaries import default_every
 
 # Like Taxi-v4, with an entropy bonus: rewards are rare at the start.
 _FROZEN_LAKE: dict[str, Any] = {
@@ -188,7 +189,7 @@ def resolve(
     """Resolves every setting of a run.
 
     A value comes from the user, otherwise from the run to repeat, otherwise from the environment's
-    preset, otherwise from the defaults.
+    preset, otherwise from the defaults. That of `checkpoint_every` is computed from `num_envs`.
 
     Args:
         env_id: Gymnasium id of the environment; a prefix "module:" is ignored.
@@ -204,7 +205,12 @@ def resolve(
         "preset": check_all(preset_of(env_id)),
         "default": DEFAULTS,
     }
-    return {
+    resolved = {
         name: next(Setting(values[name], s) for s, values in sources.items() if name in values)
         for name in DEFAULTS
     }
+    every = resolved["checkpoint_every"]
+    if every.value is None:
+        steps = default_every(resolved["num_envs"].value)
+        resolved["checkpoint_every"] = every._replace(value=steps)
+    return resolved

@@ -57,9 +57,26 @@ COLLECTING: tuple[Declaration, ...] = (
     Declaration(
         "checkpoint_every",
         int,
-        100_000,
-        "Environment steps between checkpoints; 0: only at the end.",
+        None,
+        "Environment steps between checkpoints, at which new episodes start; none: 12,500 of each "
+        "environment; 0: none by steps.",
         least=0,
+        optional=True,
+    ),
+    Declaration(
+        "checkpoint_minutes",
+        float,
+        5.0,
+        "Minutes after which the next iteration ends with a checkpoint; 0: none by time.",
+        least=0,
+        may_change=True,
+    ),
+    Declaration(
+        "checkpoint_at",
+        int,
+        (),
+        "Environment steps of further checkpoints, to repeat a run; none by time before the last.",
+        least=1,
     ),
     Declaration(
         "horizon",

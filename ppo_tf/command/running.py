@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from ppo_tf._version import __version__
-from ppo_tf.artefacts.saved_model import export_policy
+from ppo_tf.artefacts.saved_model import TracedPolicy
 from ppo_tf.callbacks.health import HealthAdvice
 from ppo_tf.callbacks.logs import MetricsCSV, MetricsJSONL
 from ppo_tf.callbacks.periodic_evaluation import PeriodicEvaluation
@@ -24,6 +24,8 @@ from ppo_tf.command.report import dry_run_report
 from ppo_tf.environments.backends import choose_backend, make_envs
 from ppo_tf.environments.stepping import close
 from ppo_tf.evaluating.evaluation import evaluate
+from ppo_tf.learning.learner import Learner
+from ppo_tf.support.json_files import write_json
 from ppo_tf.support.telling import tell
 from ppo_tf.training.checkpoints import Checkpoints
 from ppo_tf.training.loop import fit
@@ -61,6 +63,7 @@ class Run:
         self.learner = learner_from_settings(self.envs, s)
         self.policy, self.critic = self.learner.policy, self.learner.critic
         self.learner.check_batch(s["horizon"], s["num_envs"])
+        self.artefact = traced(self.learner)
         self.collector = VectorCollector(
             self.envs, self.policy, s["horizon"], seed=s["seed"], acting=s["acting"]
         )
@@ -75,9 +78,14 @@ class Run:
         self.checkpoints = Checkpoints(
             self.logdir / "checkpoints",
             every=s["checkpoint_every"],
+            minutes=s["checkpoint_minutes"],
+            # Those of a resumed run are boundaries again wherever it comes past them again.
+            at={*s["checkpoint_at"], *(self.resumed["boundaries"] if self.resumed else ())},
             monitor="eval/mean_return" if s["eval_every"] else "rollout/episode_return",
             run=self.run_id,
             warn=parsing.warn,
+            say=say_with_flags,
+            on_save=self.write_config,
         )
         self.callbacks = make_callbacks(self)
         if self.resumed:
@@ -92,16 +100,43 @@ class Run:
         if not any(self.checkpoints.folder.glob("*.checkpoint")):  # stopped before the first one
             for events in self.logdir.glob("events.out.tfevents.*"):
                 events.unlink()
+        self.write_config()
+
+    def write_config(self) -> None:
+        """Writes config.json, with the boundaries so far."""
         self.write(
             runs.CONFIG,
             runs.make_config(
-                self.run_id, self.env_id, self.settings, self.engines, self.export_dir
+                self.run_id,
+                self.env_id,
+                self.settings,
+                self.engines,
+                self.export_dir,
+                self.checkpoints.boundaries.known,
             ),
         )
 
     def write(self, name: str, value: Any) -> None:
-        """Writes a JSON file to the log folder."""
-        runs.write_json(self.logdir / name, value)
+        """Writes a JSON file to the log folder, which may have been deleted meanwhile."""
+        self.logdir.mkdir(parents=True, exist_ok=True)
+        if not (self.logdir / runs.LOCK).exists():
+            self.lock.release(force=True)
+            self.lock = runs.lock_folder(self.logdir)
+        write_json(self.logdir / name, value)
+
+
+def traced(learner: Learner) -> TracedPolicy:
+    """Returns the learner's policy, ready to be exported.
+
+    Raises:
+        ValueError: it can't be exported, whatever the reason.
+    """
+    try:
+        return TracedPolicy(learner.policy, learner.critic)
+    except Exception as error:  # a part of one's own may raise anything
+        lines = str(error).strip().splitlines()
+        what = ": ".join([type(error).__name__, *lines[:1]])
+        raise ValueError(f"The policy could not be exported at the end: {what}") from error
 
 
 def make_callbacks(run: Run) -> list[keras.callbacks.Callback]:
@@ -225,10 +260,8 @@ def finish(run: Run, code: int) -> int:
     Returns:
         The exit code of the run.
     """
-    export_policy(
-        run.policy,
+    run.artefact.write(
         run.policy_path,
-        critic=run.critic,
         metadata={"env": run.env_id, "run": run.run_id},
         replace=run.resumed is not None,
     )

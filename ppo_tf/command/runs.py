@@ -5,11 +5,11 @@ Nothing here imports TensorFlow.
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import secrets
 import time
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,10 +19,9 @@ import filelock
 from ppo_tf.artefacts.metadata import METADATA
 from ppo_tf.command.presets import Setting, resolve
 from ppo_tf.command.settings import DEFAULTS, MAY_CHANGE, check, check_all
-from ppo_tf.support.files import naming, read_regular, write_atomically
 from ppo_tf.support.folders import check_new_folder
-from ppo_tf.support.schema import COUNT, TEXT, Named, Rule, matching, optional
-from ppo_tf.support.schema import check as check_schema
+from ppo_tf.support.json_files import read_json
+from ppo_tf.support.schema import ANY, COUNT, OBJECT, TEXT, Named, Rule, matching, optional
 
 CONFIG = "config.json"
 RESULT = "evaluation.json"  # exists once a run is finished
@@ -32,15 +31,15 @@ RESERVED = {
     *("metrics.csv", "metrics.jsonl"),
 }
 
-MOST_BYTES = 2**20  # of a config.json, which has some kB
 _SOURCE = Rule("a source", lambda v: v in ("flag", "config", "preset", "default"))
 _SCHEMA = {
     "id": matching("a run's id", r"[0-9a-f]{16}"),
     "env": matching("an environment's id", r"[^\s\0]{1,200}"),
     "seed": COUNT,
-    "settings": Named(TEXT, {"value": Rule("a value", lambda v: True), "source": _SOURCE}),
+    "settings": Named(TEXT, {"value": ANY, "source": _SOURCE}),
     "engines": Named(TEXT, TEXT),
     "export_dir": optional(TEXT),
+    "boundaries": [COUNT],
     "versions": Named(TEXT, TEXT),
 }
 
@@ -111,11 +110,11 @@ def plan(
         if logdir:
             raise ValueError(f"logdir cannot be combined with resume. Received: logdir={logdir}")
         return _resumed(Path(resume), env_id, given, export_dir)
-    before = read_config(config) if config else {"env": None, "settings": {}}
+    before = read_config(config) if config else {"env": None, "settings": {}, "boundaries": []}
     env_id = env_id or before["env"]
     if env_id is None:
         raise ValueError("--env is required, for instance --env=Pendulum-v1.")
-    settings = resolve(env_id, given, {n: s.value for n, s in before["settings"].items()})
+    settings = resolve(env_id, given, to_repeat(before, given))
     seed = settings["seed"].value
     if resume == "auto":
         folder = Path(logdir) if logdir else newest_unfinished(Path("runs"), env_id, seed)
@@ -143,6 +142,30 @@ def _resumed(
     check_no_links(folder)
     check_own_policy(resumed.policy_path, config["id"])
     return resumed
+
+
+def to_repeat(config: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Returns the settings that repeat a run, by name.
+
+    They include its boundaries as `checkpoint_at`: without them, those by time would fall elsewhere
+    and change the numbers. The end of the run is one only for a run of the same length.
+
+    Args:
+        config: config of the run to repeat, from `read_config`.
+        given: the user's settings by name, which override it.
+    """
+    values = {name: setting.value for name, setting in config["settings"].items()}
+    every = config["settings"].get("checkpoint_every")
+    if every is not None and every.source == "default" and "num_envs" in given:
+        del values["checkpoint_every"]  # it was computed from another number
+    places = config["boundaries"]
+    if not places or given.keys() & {"checkpoint_every", "checkpoint_minutes", "checkpoint_at"}:
+        return values
+    before = DEFAULTS | values
+    if given.get("total_steps", before["total_steps"]) != before["total_steps"]:
+        batch = before["num_envs"] * before["horizon"]
+        places = [place for place in places if place + batch <= before["total_steps"]]
+    return {**values, "checkpoint_at": tuple(places)}
 
 
 def check_apart(new: Plan) -> None:
@@ -187,9 +210,8 @@ def check_own_policy(path: Path, run_id: str) -> None:
         NotADirectoryError, PermissionError: see `check_new_folder`.
     """
     try:
-        metadata = json.loads(read_regular(path / METADATA, MOST_BYTES))
-        ours = isinstance(metadata, dict) and metadata.get("run") == run_id
-    except (OSError, ValueError, RecursionError):
+        ours = read_json(path / METADATA, OBJECT).get("run") == run_id
+    except (OSError, ValueError):
         ours = False
     if not ours or path.is_symlink():
         check_new_folder(path, "export_dir")
@@ -211,6 +233,7 @@ def make_config(
     settings: dict[str, Setting],
     engines: dict[str, str],
     export_dir: str | None = None,
+    boundaries: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Returns the contents of a run's config.json.
 
@@ -220,6 +243,8 @@ def make_config(
         settings: every setting by name, from `presets.resolve`.
         engines: descriptions of the selected back end and acting engine, by name.
         export_dir: folder requested for the exported policy.
+        boundaries: environment steps of the checkpoints so far that a run needs to be given to be
+            the same, from `Boundaries.known`.
     """
     return {
         "id": run_id,
@@ -228,18 +253,9 @@ def make_config(
         "settings": {name: setting._asdict() for name, setting in settings.items()},
         "engines": engines,
         "export_dir": export_dir,
+        "boundaries": [*boundaries],
         "versions": versions(),
     }
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file atomically.
-
-    Raises:
-        OSError: the file can't be written; the message names it.
-    """
-    with naming(path):
-        write_atomically(path, f"{json.dumps(value, indent=2)}\n".encode())
 
 
 def read_config(path: str | os.PathLike[str], argument: str = "config") -> dict[str, Any]:
@@ -257,11 +273,10 @@ def read_config(path: str | os.PathLike[str], argument: str = "config") -> dict[
     file = path / CONFIG if path.is_dir() else path
     received = f"Received: {argument}={path}"
     try:
-        config = json.loads(read_regular(file, MOST_BYTES, follow=True))
-        check_schema(config, _SCHEMA, CONFIG)
+        config = read_json(file, _SCHEMA, follow=True)
     except OSError as error:
         raise ValueError(f"{file}: {error.strerror}. {received}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ValueError(f"{file} is not a run's config: {error}. {received}") from error
     written = config["settings"].items()
     try:
@@ -334,6 +349,17 @@ def newest_unfinished(root: Path, env_id: str, seed: int) -> Path | None:
         if (config["env"], config["seed"]) == (env_id, seed):
             return path.parent
     return None
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether another process holds the lock of a folder."""
+    if not folder.is_dir():
+        return False
+    try:
+        with filelock.FileLock(folder / LOCK).acquire(blocking=False):
+            return False
+    except filelock.Timeout:
+        return True
 
 
 def lock_folder(folder: Path, argument: str = "logdir") -> filelock.BaseFileLock:

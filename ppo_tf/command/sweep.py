@@ -19,6 +19,7 @@ on it; those of convolutions do, through rounding.
 from __future__ import annotations
 
 import csv
+import io
 import shlex
 import time
 from collections.abc import Sequence
@@ -29,7 +30,7 @@ import filelock
 from absl import flags
 
 from ppo_tf.command import parsing
-from ppo_tf.command.runs import lock_folder, write_json
+from ppo_tf.command.runs import lock_folder
 from ppo_tf.command.sweeping.grid import Grid, Run
 from ppo_tf.command.sweeping.processes import Source, caught_signals, cores, run_all
 from ppo_tf.command.sweeping.request import (
@@ -42,6 +43,8 @@ from ppo_tf.command.sweeping.request import (
 from ppo_tf.command.sweeping.search import Search, import_optuna
 from ppo_tf.command.sweeping.space import parse
 from ppo_tf.command.sweeping.tables import best_settings, csv_rows, digits_of, summary
+from ppo_tf.support.files import write_text
+from ppo_tf.support.json_files import write_json
 from ppo_tf.support.telling import tell
 
 FLAGS = flags.FlagValues()
@@ -220,10 +223,11 @@ def perform(prepared: Sweep, signals: Sequence[int]) -> None:
 def write_results(folder: Path, asked: Request, runs: Sequence[Run]) -> str:
     """Writes results.csv, results.md and best.json; returns results.md without its title."""
     rows = csv_rows(runs)
-    with open(folder / "results.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    table = io.StringIO()
+    writer = csv.DictWriter(table, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(folder / "results.csv", table.getvalue())
     results = summary(runs, asked["seeds"])
     best = best_settings(runs)
     if best is not None:
@@ -232,7 +236,7 @@ def write_results(folder: Path, asked: Request, runs: Sequence[Run]) -> str:
         words = shlex.join([*command, *training_flags(best, asked)])
         results += f"\n\nThe best settings:\n\n    {words}"
     title = shlex.join(training_flags({}, asked)).removeprefix("--env=")
-    (folder / "results.md").write_text(f"# {title}\n\n{results}\n")
+    write_text(folder / "results.md", f"# {title}\n\n{results}\n")
     return results
 
 

@@ -9,7 +9,6 @@ import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 # Opening never waits for the other end of a pipe, and never follows a link; Windows lacks both.
 _AT_ONCE = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -83,6 +82,16 @@ def write_atomically(path: Path, content: bytes) -> None:
     _sync_folder(path.parent)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file completely or not at all.
+
+    Raises:
+        OSError: the file can't be written; the message names it.
+    """
+    with naming(path):
+        write_atomically(path, text.encode())
+
+
 def _sync_folder(folder: Path) -> None:
     """Makes a rename durable; Windows can't open folders and does not need this."""
     if os.name == "nt":
@@ -92,73 +101,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-class AppendedFile:
-    """A file to append to, which can be truncated to its size at a checkpoint."""
-
-    def __init__(self, path: str | os.PathLike[str]):
-        self.path = Path(path)
-        self._file: IO[bytes] | None = None
-        self._size: int | None = None  # bytes to keep; None: none
-
-    def cut(self, size: int) -> None:
-        """Keeps the first `size` bytes.
-
-        Raises:
-            ValueError: the file is shorter or missing.
-        """
-        there = self.path.stat().st_size if self.path.exists() else 0
-        if there < size:
-            raise ValueError(
-                f"{self.path} was {size} bytes long at the checkpoint. Received: {there} bytes"
-            )
-        self._size = size
-
-    def open(self) -> None:
-        """Opens the file, empty or with the bytes that `cut` keeps.
-
-        Raises:
-            OSError: it can't be opened, or is a link or no regular file; the message names it.
-        """
-        with naming(self.path):
-            handle = open_regular(self.path, os.O_RDWR | os.O_CREAT)
-        self._file = open(handle, "r+b", buffering=0)  # noqa: SIM115
-        self._file.truncate(self._size or 0)
-        self._file.seek(0, os.SEEK_END)
-
-    def write(self, rest: bytes) -> None:
-        """Appends bytes, which readers see at once.
-
-        Raises:
-            OSError: the file can't be written; the message names it.
-        """
-        assert self._file is not None
-        with naming(self.path):
-            while rest:  # an unbuffered write may be partial
-                rest = rest[self._file.write(rest) :]
-
-    def replace(self, content: bytes) -> None:
-        """Replaces the content, completely or not at all; later writes append to the new one.
-
-        Raises:
-            OSError: the file can't be written; the message names it, and it is unchanged.
-        """
-        assert self._file is not None
-        self._file.close()  # Windows can't replace an open file
-        with naming(self.path):
-            write_atomically(self.path, content)
-        self._size = len(content)
-        self.open()
-
-    def sync(self) -> int:
-        """Flushes everything to disk and returns the file's size in bytes."""
-        assert self._file is not None
-        os.fsync(self._file.fileno())
-        return self._file.tell()
-
-    def close(self) -> None:
-        """Closes the file; the next `open` starts it empty."""
-        self._size = None
-        if self._file is not None:
-            self._file.close()

@@ -59,6 +59,12 @@ def _try(path: Path, parent: Path, received: str) -> None:
             step.rmdir()
 
 
+def remove_link(path: Path) -> None:
+    """Removes a symbolic link, so that what is written next does not follow it."""
+    if path.is_symlink():
+        path.unlink()
+
+
 def check_replaceable(path: str | os.PathLike[str], marker: str) -> Path:
     """Checks that a folder can be created or replaced, and returns its path.
 

@@ -10,22 +10,27 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
+import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import keras
 import numpy as np
 
-from ppo_tf.callbacks.logs import passes_multiple
 from ppo_tf.learning.learner import Learner
 from ppo_tf.support.files import naming, read_regular, write_atomically
+from ppo_tf.support.folders import remove_link
 from ppo_tf.support.schema import COUNT, NUMBER, OBJECT, TEXT, check
-from ppo_tf.training.packing import State, pack, unpack
+from ppo_tf.support.telling import tell
+from ppo_tf.training.boundaries import Boundaries
+from ppo_tf.training.packing import DamagedCheckpoint, State, pack, unpack
+from ppo_tf.types import NonFiniteError
 
 _OTHER_BYTES = 64 * 2**20  # room for the state around the variables, which takes some kB
-_VALUES = {"id": TEXT, "steps": COUNT, "best": OBJECT}
+_VALUES = {"id": TEXT, "steps": COUNT, "best": OBJECT, "boundaries": OBJECT}
 _BEST = {"steps": COUNT, "score": NUMBER, "monitor": TEXT}
 
 T = TypeVar("T")
@@ -36,11 +41,22 @@ class Checkpoints:
 
     Args:
         folder: folder of the files, created when the first one is written.
-        every: environment steps between checkpoints; 0 writes one only when training ends.
+        every: environment steps between checkpoints; None: 12,500 of each environment, so that long
+            episodes have time to finish; 0: none by steps.
+        minutes: minutes after which the next iteration ends with a checkpoint, so that a killed run
+            loses no more; 0: none by time. The places are recorded.
+        at: environment steps of further checkpoints, such as an earlier run's `boundaries.known`;
+            there are none by time before the last of these.
         keep: number of newest checkpoints to keep.
         monitor: log of `fit` whose highest value makes a checkpoint the best, which is kept too.
         run: id of the run; checkpoints with another one are passed over.
         warn: called with one line about each file that is passed over.
+        say: called with one line if no episode finishes between two checkpoints.
+        on_save: called after each checkpoint.
+        clock: returns seconds.
+
+    Attributes:
+        boundaries: when a checkpoint is due, and where there have been some.
 
     Raises:
         ValueError: an argument is out of range.
@@ -50,27 +66,35 @@ class Checkpoints:
         self,
         folder: str | os.PathLike[str],
         *,
-        every: int = 100_000,
+        every: int | None = None,
+        minutes: float = 5.0,
+        at: Iterable[int] = (),
         keep: int = 3,
         monitor: str = "rollout/episode_return",
         run: str = "",
         warn: Callable[[str], Any] = warnings.warn,
+        say: Callable[[str], Any] = tell,
+        on_save: Callable[[], Any] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
     ):
-        for name, value, least in (("every", every, 0), ("keep", keep, 1)):
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}. Received: {name}={value}")
+        if keep < 1:
+            raise ValueError(f"keep must be at least 1. Received: keep={keep}")
         self.folder = Path(folder)
-        self.every = every
+        self.boundaries = Boundaries(every, minutes, at, say, clock)
         self.keep = keep
         self.monitor = monitor
         self.run = run
         self._warn = warn
+        self._on_save = on_save
+        self._linked = self.folder.is_symlink()  # by the user; later ones are not followed
+        self._start: dict[str, np.ndarray] = {}
         self._best: dict[str, Any] = {}  # "steps" and "score" of the best one, and its "monitor"
         self._seen: float | None = None  # last value of the monitored log since the last checkpoint
 
-    def due(self, steps: int, previous: int) -> bool:
-        """Whether a multiple of `every` lies in (previous, steps], both in environment steps."""
-        return self.every > 0 and passes_multiple(self.every, previous, steps)
+    def begin(self, variables: dict[str, np.ndarray]) -> None:
+        """Remembers which variables start with infinities; these may have some later."""
+        self._start = {}
+        self._start = {n: array for n, array in variables.items() if self._non_finite({n: array})}
 
     def watch(self, logs: dict[str, Any]) -> None:
         """Remembers the monitored value of an iteration's logs, if there is one."""
@@ -91,20 +115,30 @@ class Checkpoints:
             values: JSON values by name.
 
         Raises:
-            OSError: it can't be written; earlier checkpoints stay as they were.
+            NonFiniteError: a variable is NaN or infinite, but was not at the start.
+            OSError: it can't be written; in both cases earlier checkpoints stay as they were.
         """
+        if bad := self._non_finite(variables):
+            raise NonFiniteError(
+                f"after {steps:,} steps the variable {bad} is NaN or infinite: "
+                "no checkpoint is written, and earlier ones stay"
+            )
         if self._seen is not None and self._seen >= self._best.get("score", -np.inf):
             self._best = {"steps": steps, "score": self._seen, "monitor": self.monitor}
         self._seen = None
         path = self.path(steps)
         bound = {"id": self.run, "steps": steps, "best": self._best}
+        bound["boundaries"] = self.boundaries.state()
         content = pack(variables, {**values, **bound})
         with naming(f"the checkpoint {path}"):
+            if not self._linked:
+                remove_link(self.folder)
             self.folder.mkdir(parents=True, exist_ok=True)
             if path.is_dir() and not path.is_symlink():
                 path.rename(_free_name(path))
             write_atomically(path, content)
         self._prune(steps)
+        self._on_save()
         return path
 
     def latest(self) -> State | None:
@@ -136,14 +170,18 @@ class Checkpoints:
             ValueError: there are checkpoints, but none can be used.
         """
         reason = ""
+        damaged: list[int] = []
         for path in sorted(self.folder.glob("step-*.checkpoint"), reverse=True):
             try:
-                variables, values, best = self._read(path, most)
+                variables, values, best, boundaries = self._read(path, most)
                 loaded = load(variables, values)
+                self.boundaries.load_state(boundaries, damaged)
             except Exception as error:  # whatever the damage leads to
                 why = getattr(error, "strerror", None) or str(error) or type(error).__name__
                 self._warn(f"checkpoint {path} is passed over: {why}")
                 reason = reason or why
+                if isinstance(error, DamagedCheckpoint | OSError):  # not another run's
+                    damaged += _steps_in(path.name)
                 continue
             # Scores from different logs can't be compared.
             self._best = best if best.get("monitor") == self.monitor else {}
@@ -157,8 +195,8 @@ class Checkpoints:
 
     def _read(
         self, path: Path, most: int | None
-    ) -> tuple[dict[str, np.ndarray], dict[str, Any], dict[str, Any]]:
-        """Returns the variables, the values, and which checkpoint was best so far."""
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any], dict[str, Any], dict[str, Any]]:
+        """Returns the variables, the values, which checkpoint was best so far, the boundaries."""
         room = 2**40 if most is None else 2 * most + _OTHER_BYTES
         variables, values = unpack(read_regular(path, room))
         check(values, _VALUES, "its state")
@@ -167,9 +205,23 @@ class Checkpoints:
             check(best, _BEST, "its state.best")
         if run != self.run:
             raise ValueError(f"it is of the run {run!r}, this one is {self.run!r}")
+        if bad := self._non_finite(variables):
+            raise DamagedCheckpoint(f"its {bad!a} has a NaN or an infinity")
         if path.name != self.path(steps).name:
             raise ValueError(f"it was written after {steps} steps")
-        return variables, values, best
+        return variables, values, best, values.pop("boundaries")
+
+    def _non_finite(self, variables: dict[str, np.ndarray]) -> str | None:
+        """Returns the first variable with numbers that are not finite, but were at the start."""
+        for name, array in variables.items():
+            if array.dtype.kind != "f":
+                continue
+            bad = ~np.isfinite(array)
+            if name in self._start and self._start[name].shape == array.shape:
+                bad &= np.isfinite(self._start[name])
+            if bad.any():
+                return name
+        return None
 
     def _prune(self, steps: int) -> None:
         """Deletes checkpoints no longer needed, and files that a crash left half written."""
@@ -229,6 +281,12 @@ def check_arrays(learner: Learner, arrays: dict[str, np.ndarray]) -> None:
         raise ValueError(
             f"The checkpoint's iterations must be a count. Received: iterations={iterations}"
         )
+
+
+def _steps_in(name: str) -> list[int]:
+    """Returns the steps in a checkpoint's name, as a list; empty if it has none."""
+    found = re.fullmatch(r"step-(\d{1,18})\.checkpoint", name)
+    return [int(found[1])] if found else []
 
 
 def _free_name(path: Path) -> Path:

@@ -20,6 +20,7 @@ from ppo_tf.learning import diagnostics
 from ppo_tf.learning.learner import Learner
 from ppo_tf.learning.optimizers import count_iterations
 from ppo_tf.support.schema import ANY, COUNT, NUMBER, OBJECT, TEXT, Named, Rule, check
+from ppo_tf.training.boundaries import Reason
 from ppo_tf.training.checkpoints import (
     Checkpoints,
     check_arrays,
@@ -79,7 +80,8 @@ def fit(
         ValueError: an argument is out of range, or there are checkpoints, but none can be used.
         NonFiniteError: the collector or the update met a NaN or an infinity; the learner keeps its
             last good weights. An update raises it only if no callback, such as Keras'
-            TerminateOnNaN, stops training.
+            TerminateOnNaN, stops training. Or a callback made a variable so: no checkpoint is
+            written.
         OSError: a checkpoint can't be written.
     """
     if isinstance(envs, gymnasium.vector.VectorEnv):
@@ -101,6 +103,12 @@ def fit(
                 f"Received: envs={collector}"
             )
         state = _restore(checkpoints, learner, collector, callbacks)
+        checkpoints.boundaries.begin(
+            collector.num_envs,
+            total_steps,
+            state.iterations * steps_per_iteration,
+            state.episodes,
+        )
         if state.iterations > iterations:
             raise ValueError(
                 f"The newest checkpoint in {checkpoints.folder} was saved after "
@@ -137,12 +145,12 @@ def fit(
             if checkpoints is not None:
                 checkpoints.watch(logs)
                 steps = state.iterations * steps_per_iteration
-                if checkpoints.due(steps, steps - steps_per_iteration):
-                    _save(checkpoints, steps, learner, collector, callbacks, state)
+                if reason := checkpoints.boundaries.due(steps, steps - steps_per_iteration):
+                    _save(checkpoints, steps, reason, learner, collector, callbacks, state)
                     saved = state.iterations
         if checkpoints is not None and saved < state.iterations:
             steps = state.iterations * steps_per_iteration
-            _save(checkpoints, steps, learner, collector, callbacks, state)
+            _save(checkpoints, steps, "end", learner, collector, callbacks, state)
         # As Keras' own fit does: an optimizer with use_ema leaves the averages of the weights. The
         # checkpoint has the weights themselves, so that a longer run goes on from those.
         learner.optimizer.finalize_variable_values(learner.trained)
@@ -260,12 +268,14 @@ def _iterate(
 def _save(
     checkpoints: Checkpoints,
     steps: int,
+    reason: Reason,
     learner: Learner,
     collector: Any,  # a Collector with begin_episodes
     callbacks: Sequence[keras.callbacks.Callback],
     state: _RunState,
 ) -> None:
     """Starts new episodes, then saves everything that the next iteration depends on."""
+    checkpoints.boundaries.passed(steps, reason, state.episodes)
     collector.begin_episodes(learner.iterations)
     learner.begin_episodes(collector.num_envs)
     values: dict[str, Any] = {"run": state.values(), "seed": learner.seed, "callbacks": {}}
@@ -300,8 +310,9 @@ def _restore(
         restore_learner(learner, variables)
         return state
 
-    most = sum(array.nbytes for array in learner_variables(learner).values())
-    state = checkpoints.restore(load, most)
+    start = learner_variables(learner)
+    checkpoints.begin(start)
+    state = checkpoints.restore(load, sum(array.nbytes for array in start.values()))
     if state is None:
         return _RunState()
     collector.begin_episodes(learner.iterations)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import glob
+import io
 import json
 import math
 from collections import defaultdict
@@ -13,8 +14,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ppo_tf.support.files import read_regular
+from ppo_tf.support.json_files import read_json
+from ppo_tf.support.schema import ANY, COUNT, TEXT, Named
+
 STEPS = "rollout/steps"
 RESAMPLES = 2_000  # bootstrap resamples
+
+_MOST_BYTES = 2**30  # of a metrics.csv
+_CONFIG = {"env": TEXT, "seed": COUNT, "settings": Named(TEXT, {"value": ANY})}
 
 
 class Run(NamedTuple):
@@ -48,17 +56,22 @@ def find(patterns: Iterable[str]) -> list[Path]:
 
 def read(folder: Path, metric: str) -> Run:
     """Reads the run in a folder. Rows without a value are skipped, so there may be no points."""
-    config = json.loads((folder / "config.json").read_text())
-    if lacking := {"env", "seed", "settings"} - config.keys():
-        raise ValueError(f"{folder}/config.json has no {', '.join(sorted(lacking))}.")
-    with open(folder / "metrics.csv", newline="") as file:
-        reader = csv.DictReader(file)
+    file = folder / "config.json"
+    try:
+        config = read_json(file, _CONFIG, follow=True)
+        file = folder / "metrics.csv"
+        content = read_regular(file, _MOST_BYTES, follow=True)
+        reader = csv.DictReader(io.StringIO(content.decode(errors="replace"), newline=""))
         columns = list(reader.fieldnames or [])
         found = {row[STEPS]: row[metric] for row in reader if row.get(metric) and row.get(STEPS)}
-    points = sorted((float(step), float(value)) for step, value in found.items())
+        points = sorted((float(step), float(value)) for step, value in found.items())
+    except (OSError, ValueError, csv.Error) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ValueError(f"{file} can't be read: {why}.") from error
     finite = [point for point in points if math.isfinite(point[1])]
     steps, values = np.array(finite).reshape(-1, 2).T
     settings = {name: setting["value"] for name, setting in config["settings"].items()}
+    settings.pop("checkpoint_at", None)  # a run that repeats another has its boundaries here
     settings["seed"] = config["seed"]
     return Run(folder, config["env"], settings, steps, values, columns)
 

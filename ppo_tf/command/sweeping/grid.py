@@ -6,7 +6,6 @@ import collections
 import csv
 import functools
 import itertools
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,9 +14,16 @@ from typing import Any
 
 from ppo_tf.command.runs import CONFIG, RESULT
 from ppo_tf.command.sweeping.space import as_flags, describe
+from ppo_tf.support.files import read_regular
+from ppo_tf.support.json_files import read_json
+from ppo_tf.support.schema import COUNT, NUMBER
+
+_MOST_BYTES = 2**30  # of metrics.csv and of what a run prints
+_RESULT = {"deterministic": {"mean_return": NUMBER, "std_return": NUMBER}}
+_CONFIG = {"settings": {"total_steps": {"value": COUNT}}}
 
 
-@dataclass
+@dataclass(eq=False)
 class Run:
     """One training run: its settings, its seed and its outcome.
 
@@ -28,7 +34,8 @@ class Run:
         seed: the run's seed.
         folder: log folder.
         trial: number of the Optuna trial, in a search.
-        status: waiting, running, finished, failed, pruned or interrupted.
+        status: waiting, held (by a process that still ends), running, finished, failed, pruned or
+            interrupted.
         error: why it failed or was pruned.
         process: its process, once started.
     """
@@ -44,8 +51,16 @@ class Run:
     process: Any = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        if (self.folder / RESULT).exists():
+        if self.has_result:
             self.status = "finished"
+
+    @property
+    def has_result(self) -> bool:
+        """Whether the run has ended with its result; one that can't be read is none."""
+        try:
+            return bool(self.evaluation)
+        except (OSError, ValueError):
+            return False
 
     @property
     def output(self) -> Path:
@@ -54,29 +69,35 @@ class Run:
 
     @functools.cached_property
     def evaluation(self) -> tuple[float, float]:
-        """Mean and standard deviation of the returns in the final deterministic evaluation."""
-        results = json.loads((self.folder / RESULT).read_text())["deterministic"]
+        """Mean and standard deviation of the returns in the final deterministic evaluation.
+
+        Raises:
+            OSError, ValueError: there is no result, or it can't be read.
+        """
+        results = read_json(self.folder / RESULT, _RESULT)["deterministic"]
         return results["mean_return"], results["std_return"]
 
     def metrics(self, *names: str) -> list[list[float]]:
         """Reads columns of metrics.csv as rows of floats, NaN where a field is empty."""
         try:
-            lines = (self.folder / "metrics.csv").read_text().splitlines(keepends=True)
-        except FileNotFoundError:
+            text = read_regular(self.folder / "metrics.csv", _MOST_BYTES).decode(errors="replace")
+        except OSError:
             return []
+        lines = text.splitlines(keepends=True)
         rows = csv.reader(line for line in lines if line.endswith("\n"))  # whole lines only
-        header = next(rows, None)
-        columns = [header.index(name) for name in names] if header else []
-        return [[float(row[i] or "nan") for i in columns] for row in rows]
+        header = next(rows, [])
+        if not set(names) <= set(header):
+            return []
+        columns = [header.index(name) for name in names]
+        return [[_number(row[i]) for i in columns] for row in rows if len(row) == len(header)]
 
     def total_steps(self) -> int | None:
         """Returns the number of steps the run trains for; None before config.json is written."""
         try:
-            config = json.loads((self.folder / CONFIG).read_text())
-        except FileNotFoundError:
+            settings = read_json(self.folder / CONFIG, _CONFIG)["settings"]
+        except (OSError, ValueError):
             return None
-        steps: int = config["settings"]["total_steps"]["value"]
-        return steps
+        return int(settings["total_steps"]["value"])
 
     @functools.cached_property
     def seconds(self) -> float | None:
@@ -96,10 +117,22 @@ class Run:
 
     def last_error(self) -> str:
         """Returns the last error that the run printed, or its last line if there is none."""
-        lines = self.output.read_text(errors="replace").split("\n") if self.output.exists() else []
+        try:
+            text = read_regular(self.output, _MOST_BYTES).decode(errors="replace")
+        except OSError as error:
+            text = f"no output: {error.strerror}"
+        lines = text.split("\n")
         lines = [line for line in lines if line.strip()] or ["no output"]
         errors = [line for line in lines if line.startswith("error: ")]
         return (errors or lines)[-1].removeprefix("error: ")
+
+
+def _number(text: str) -> float:
+    """The number in a field, NaN if there is none."""
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return float("nan")
 
 
 def folder_name(settings: Mapping[str, Any], prefix: Sequence[str] = ()) -> str:

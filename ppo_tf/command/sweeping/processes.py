@@ -1,6 +1,7 @@
 """Runs a sweep's training runs as parallel processes.
 
 Separate processes ensure that a crash ends one run only and that each gets its share of the cores.
+Each has a guard, which ends it when the sweep is killed.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
-from ppo_tf.command.runs import RESULT
+from ppo_tf.command.runs import RESULT, is_locked
 from ppo_tf.command.sweeping.grid import Run
 from ppo_tf.command.sweeping.request import Request, training_flags
+from ppo_tf.support.files import open_regular
 
 TRAIN = ("-m", "ppo_tf", "train")  # the training command, as Python's arguments
+GUARD = ("-m", "ppo_tf.command.sweeping.guard")
 POLL_SECONDS = 0.05
 LOOK_SECONDS = 1.0  # between two looks at a run's metrics
 GRACE_SECONDS = 60.0  # for an interrupted run to end on its own
@@ -65,13 +68,18 @@ def run_all(
         on_end: called with every run that has ended, after the source's `end`.
     """
     running: list[Run] = []
+    starting: dict[Run, float] = {}  # with the time until which to wait for their folders
     next_look = deadline = None
     try:
         while True:
-            while not signals and len(running) < jobs and (run := source.next()) is not None:
-                _start(run, asked, threads)
-                running.append(run)
-            if not running:
+            while not signals and len(running) + len(starting) < jobs and (run := source.next()):
+                starting[run] = time.monotonic() + GRACE_SECONDS
+            for run in [] if signals else list(starting):
+                if _is_free(run, starting[run]):
+                    del starting[run]
+                    _start(run, asked, threads)
+                    running.append(run)
+            if not running and (signals or not starting):
                 return
             if signals and deadline is None:
                 deadline = time.monotonic() + GRACE_SECONDS
@@ -98,6 +106,19 @@ def run_all(
             _send(run, KILL)
 
 
+def _is_free(run: Run, until: float) -> bool:
+    """Whether a run can start: runs of a sweep that was killed may take a while to end.
+
+    After a time it starts in any case; whoever else writes to its folder is then its error.
+    """
+    if not is_locked(run.folder) or time.monotonic() > until:
+        return True
+    if run.status == "waiting":
+        run.status = "held"
+        print(f"{run.label}: waits for the process that still writes to its folder", flush=True)
+    return False
+
+
 def _start(run: Run, asked: Request, threads: int) -> None:
     """Starts the run's process in the background."""
     arguments = [*training_flags(run.settings, asked), f"--seed={run.seed}"]
@@ -106,10 +127,11 @@ def _start(run: Run, asked: Request, threads: int) -> None:
     # The user's own values win. Unbuffered, so that lines appear in the order of printing.
     environment = dict.fromkeys(names, str(threads)) | os.environ | {"PYTHONUNBUFFERED": "1"}
     command = [asked["script"]] if "script" in asked else TRAIN
-    with open(run.output, "w") as output:
+    handle = open_regular(run.output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    with open(handle, "wb") as output:
         run.process = subprocess.Popen(
-            [sys.executable, *command, *arguments],
-            stdin=subprocess.DEVNULL,
+            [sys.executable, *GUARD, sys.executable, *command, *arguments],
+            stdin=subprocess.PIPE,  # the guard sees it close when the sweep ends
             stdout=output,
             stderr=subprocess.STDOUT,
             env=environment,
@@ -129,11 +151,14 @@ def _send(run: Run, number: int) -> None:
 
 def _settle(run: Run, interrupted: bool) -> None:
     """Sets the status of a run whose process has ended."""
+    run.process.stdin.close()
     code = run.process.returncode
-    if (code == 0 or interrupted) and (run.folder / RESULT).exists():
+    if (code == 0 or interrupted) and run.has_result:
         run.status = "finished"  # the result is its last file
     elif interrupted and run.status != "pruned":
         run.status = "interrupted"
+    elif code == 0 and run.status != "pruned":
+        run.status, run.error = "failed", f"its {RESULT} is missing or can't be read"
     elif run.status != "pruned":
         run.status = "failed"
         run.error = f"ended by signal {-code}" if code < 0 else run.last_error()

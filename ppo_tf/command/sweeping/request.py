@@ -6,15 +6,14 @@ It has "env", "seeds" and, if given, "grid", "search", "trials", "prune", "scrip
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ppo_tf.command.runs import MOST_BYTES, is_new
+from ppo_tf.command.runs import is_new
 from ppo_tf.command.settings import SETTINGS
 from ppo_tf.command.sweeping.space import as_flags
-from ppo_tf.support.files import read_regular
+from ppo_tf.support.json_files import read_json
 from ppo_tf.support.schema import COUNT, NUMBER, TEXT, Named, Rule, check, matching
 
 Request = dict[str, Any]
@@ -45,12 +44,11 @@ def read(folder: Path) -> Request:
     if not file.exists() and not file.is_symlink():
         return {}
     try:
-        request = json.loads(read_regular(file, MOST_BYTES))
-        check(request, {"env": _SCHEMAS["env"], "seeds": COUNT}, file.name)
+        request = read_json(file, {"env": _SCHEMAS["env"], "seeds": COUNT})
         check(request, {n: _SCHEMAS.get(n, _UNKNOWN) for n in request}, file.name)
     except OSError as error:
         raise ValueError(f"{file}: {error.strerror}. {received}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ValueError(
             f"{file} is not a sweep's: {error}. Received: sweepdir={folder}"
         ) from error

@@ -23,7 +23,7 @@ def csv_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
     rows = []
     for run in runs:
         mean, std = run.evaluation if run.status == "finished" else (None, None)
-        ended = run.status not in ("waiting", "running")
+        ended = run.status not in ("waiting", "held", "running")
         row: dict[str, Any] = {} if run.trial is None else {"trial": run.trial}
         row |= {name: as_text(value) for name, value in run.settings.items()}
         row |= {"seed": run.seed, "status": run.status, "mean_return": mean, "std_return": std}
