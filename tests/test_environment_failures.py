@@ -15,7 +15,7 @@ from gymnasium.vector import AutoresetMode
 from train_command import TINY
 
 import ppo_tf
-from ppo_tf.environments import stepping
+from ppo_tf.environments import stepping, waiting
 
 SEED = 14  # with which environment 1, and no other, is bad
 PROCESSES = os.name == "posix"
@@ -106,7 +106,7 @@ def test_faults_are_named_in_every_auto_reset_mode(mode, backend):
 def test_a_process_that_does_not_answer_ends_the_wait(fault, what, monkeypatch, caplog):
     monkeypatch.setattr(stepping, "CLOSE_SECONDS", 1.0)
     monkeypatch.setattr(stepping, "STOPPED_SECONDS", 2.0)
-    monkeypatch.setattr(stepping, "LONG_WAIT", 0.5)
+    monkeypatch.setattr(waiting, "LONG_WAIT", 0.5)
     limit = {"max_seconds_per_step": 1.0} if fault == "hang" else {}
     failure, seconds = step_until_failure(make(fault, "async", **limit))
     assert re.fullmatch(f"environment 1 {what}", str(failure))
@@ -132,9 +132,10 @@ def test_closing_does_not_wait_for_an_environment_that_never_closes(backend, cap
     assert "close" in caplog.text and envs.closed
 
 
-def test_a_time_limit_needs_processes():
-    with pytest.raises(ValueError, match=r"max_seconds_per_step needs backend='async'.*'sync'"):
-        make("raise", "sync", max_seconds_per_step=1.0)
+@pytest.mark.parametrize("backend", ["vector", "envpool"])
+def test_a_time_limit_needs_single_environments(backend):
+    with pytest.raises(ValueError, match=r"max_seconds_per_step needs backend='sync' or"):
+        ppo_tf.make_envs("CartPole-v1", 2, backend=backend, max_seconds_per_step=1.0)
 
 
 def test_failures_can_be_pickled():
