@@ -1,10 +1,16 @@
 """Faults of an environment, stepping in turn and in processes: named, without a hang."""
 
+import concurrent.futures
+import functools
+import gc
+import hashlib
+import multiprocessing
 import os
 import pickle
 import re
 import signal
 import time
+import weakref
 
 import faulty
 import numpy as np
@@ -15,7 +21,7 @@ from gymnasium.vector import AutoresetMode
 from train_command import TINY
 
 import ppo_tf
-from ppo_tf.environments import stepping, waiting
+from ppo_tf.environments import failures, stepping, waiting
 
 SEED = 14  # with which environment 1, and no other, is bad
 PROCESSES = os.name == "posix"
@@ -25,7 +31,9 @@ WHAT = {
     "base": "raised BaseException at its step 20: none of yours",
     "unpicklable": "raised Unpicklable at its step 20",
     "thread": "raised RuntimeError at its step 20: a thread is left",
-    "reset": "raised RuntimeError in its reset at step 24: no reset",
+    "generator": "raised GeneratorExit at its step 20",
+    "iteration": "raised StopIteration at its step 20",
+    "recursion": "raised RecursionError at its step 20: maximum recursion depth exceeded",
     "none": "gave an info that is no dict at its step 20: info must be a dict. "
     "Received: None (NoneType)",
     "list": "gave an info that is no dict at its step 20: info must be a dict. "
@@ -34,6 +42,9 @@ WHAT = {
     "of shape (3,), float32. Received: an array of shape (1,), float32",
     "words": "gave an observation that does not fit at its step 20: observation must be an array "
     "of shape (3,), float32. Received: 'left' (str)",
+    "complex": "gave an observation that does not fit at its step 20: observation must be an array "
+    "of shape (3,), float32. Received: an array of shape (3,), complex64",
+    "three": "raised ValueError at its step 20: not enough values to unpack (expected 5, got 3)",
     "array": "gave a reward that is no number at its step 20: reward must be a number. "
     "Received: an array of shape (1,), float64",
     "text": "gave a reward that is no number at its step 20: reward must be a number. "
@@ -41,8 +52,9 @@ WHAT = {
 }
 
 
-def make(fault, backend, **options):
-    return ppo_tf.make_envs(f"Faulty-{fault}-v0", 3, seed=SEED, backend=backend, **options)
+def make(fault, backend, place=faulty.AT, **options):
+    env_id = f"Faulty-{fault}-{place}-v0"
+    return ppo_tf.make_envs(env_id, 3, seed=SEED, backend=backend, **options)
 
 
 def step_until_failure(envs):
@@ -64,18 +76,21 @@ def test_a_fault_names_the_environment_its_step_and_what_came(fault, backend, mo
     if (fault, backend) == ("thread", "sync"):
         pytest.skip("the thread would outlive the tests; the command's test has it")
     failure, seconds = step_until_failure(make(fault, backend))
-    assert str(failure) == f"environment 1 {WHAT[fault]}"
-    assert failure.environment == 1 and failure.step == (24 if fault == "reset" else 20)
+    assert str(failure).startswith(f"environment 1 {WHAT[fault]}")
+    assert failure.environment == 1 and failure.step == 20
     assert seconds < 4
 
 
 @pytest.mark.parametrize("backend", ["sync", "async"])
-@pytest.mark.parametrize("fault", ["raise", "exit", "reset"])
-def test_the_frames_are_those_of_the_environment_alone(fault, backend):
-    failure, _ = step_until_failure(make(fault, backend))
+@pytest.mark.parametrize("place", ["again", faulty.AT])
+@pytest.mark.parametrize("fault", ["raise", "exit"])
+def test_the_frames_are_those_of_the_environment_alone(fault, place, backend):
+    failure, _ = step_until_failure(make(fault, backend, place))
+    if place == "again":
+        assert "in its reset at step 24" in str(failure)
     files = re.findall(r'File "(.*)", line \d+, in (\w+)', failure.frames)
     assert {file for file, _ in files} == {faulty.__file__}
-    assert [name for _, name in files] == (["reset"] if fault == "reset" else ["step", "commit"])
+    assert [name for _, name in files] == ["reset" if place == "again" else "step", "commit"]
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
@@ -122,7 +137,7 @@ def test_a_process_that_does_not_answer_ends_the_wait(fault, what, monkeypatch, 
 
 @pytest.mark.parametrize("backend", ["sync", "async"])
 def test_closing_does_not_wait_for_an_environment_that_never_closes(backend, caplog):
-    envs = make("close", backend)
+    envs = make("stuck", backend)
     with pytest.raises(ppo_tf.EnvironmentFailure):
         for _ in range(30):
             envs.step(np.zeros(3, int))
@@ -130,6 +145,130 @@ def test_closing_does_not_wait_for_an_environment_that_never_closes(backend, cap
     stepping.close(envs, seconds=1.0)
     assert time.monotonic() - start < 4
     assert "close" in caplog.text and envs.closed
+
+
+@pytest.mark.parametrize("backend", ["sync", "async"])
+@pytest.mark.parametrize("place", ["make", "make3", "reset"])
+def test_faults_before_the_first_step_are_named(place, backend, monkeypatch):
+    monkeypatch.setattr(faulty.Faulty, "made", 0)
+    with pytest.raises(ppo_tf.EnvironmentFailure) as caught:
+        make("value", backend, place)
+    who = {
+        "make": "an environment",  # the trial
+        "make3": f"environment {1 if backend == 'sync' else 0}",  # after the trial and, for
+        "reset": "environment 1",  # processes, Gymnasium's own trial
+    }[place]
+    when = "in its first reset" if place == "reset" else "while it was made"
+    assert str(caught.value) == f"{who} raised ValueError {when}: no such motor"
+    assert caught.value.frames.count(faulty.__file__) == 2
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("place", ["make", "reset"])
+@pytest.mark.parametrize("fault, how", [("crash", "ended with exit code 3"), ("kill", "SIGKILL")])
+def test_a_process_lost_before_the_first_step_is_named(fault, how, place, monkeypatch):
+    monkeypatch.setattr(faulty.Faulty, "made", 0)
+    with pytest.raises(ppo_tf.EnvironmentFailure, match=f"lost its process .*{how}") as caught:
+        make(fault, "async", "make3" if place == "make" else place)
+    when = {"make": "while it was made", "reset": "in its first reset"}[place]
+    assert when in str(caught.value)
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.skipif(not PROCESSES, reason="no signals")
+@pytest.mark.parametrize("place", ["make3", "reset"])
+def test_a_process_stopped_before_the_first_step_is_named(place, monkeypatch):
+    monkeypatch.setattr(faulty.Faulty, "made", 0)
+    monkeypatch.setattr(stepping, "CLOSE_SECONDS", 0.5)
+    monkeypatch.setattr(stepping, "STOPPED_SECONDS", 1.0)
+    monkeypatch.setattr(waiting, "LOOK_EVERY", 0.5)
+    with pytest.raises(ppo_tf.EnvironmentFailure, match=r"did not answer .* is stopped$"):
+        make("stop", "async", place)
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("backend", ["sync", "async"])
+def test_a_fault_while_closing_is_a_line_in_the_log(backend, capfd, monkeypatch):
+    # pytest's own handlers would keep what a forked process logs in that process
+    monkeypatch.setattr(failures._LOG, "warning", lambda *said: os.write(2, repr(said).encode()))
+    envs = make("exit", backend, "close")
+    envs.step(np.zeros(3, int))
+    stepping.close(envs)
+    said = ("%s raised %s while it was closed: %s", "environment 1", "SystemExit", "0")
+    assert capfd.readouterr().err == repr(said)
+
+
+def test_all_environments_are_closed_although_one_fails(caplog):
+    envs = make("raise", "sync", "close")
+    closed = []
+    envs.envs[2].unwrapped.close = lambda: closed.append(2)
+    envs.step(np.zeros(3, int))
+    stepping.close(envs)
+    assert closed == [2]
+
+
+def test_an_argument_that_an_environment_refuses_is_the_callers_error():
+    with pytest.raises(ValueError, match="no such motor"):
+        ppo_tf.make_envs("Faulty-raise-20-v0", 1, backend="sync", fault="value", place="make")
+    with pytest.raises(TypeError, match="wings"):
+        ppo_tf.make_envs("CartPole-v1", 1, backend="sync", wings=2)
+
+
+@pytest.mark.skipif(not PROCESSES, reason="no signals")
+@pytest.mark.parametrize("fault, place", [("hang", 20), ("hang", "again"), ("spin", 20)])
+def test_a_step_in_this_process_is_mentioned_and_ended(fault, place, monkeypatch, caplog):
+    monkeypatch.setattr(waiting, "LONG_WAIT", 0.2)
+    monkeypatch.setattr(waiting, "LOOK_EVERY", 0.1)
+    before = signal.getsignal(signal.SIGALRM)
+    failure, _ = step_until_failure(make(fault, "sync", place, max_seconds_per_step=0.6))
+    when = "in its reset at step 24" if place == "again" else "at its step 20"
+    assert re.fullmatch(f"environment 1 did not answer {when}: waited for [0-9.]+ s", str(failure))
+    assert "in commit" in failure.frames
+    said = next(m for m in caplog.messages if m.startswith("waiting for"))
+    line = rf"waiting for environment 1 {when} for \d+ s: {faulty.__file__}, line \d+, in commit"
+    assert re.fullmatch(line, said)
+    assert signal.getsignal(signal.SIGALRM) is before
+
+
+@pytest.mark.skipif(not PROCESSES, reason="no signals")
+def test_native_code_that_can_not_be_ended_is_said(monkeypatch, caplog):
+    monkeypatch.setattr(waiting, "NO_REACTION", 0.1)
+    monkeypatch.setattr(waiting, "LOOK_EVERY", 0.1)
+    envs = make("raise", "sync", max_seconds_per_step=0.1)
+    derive = functools.partial(hashlib.pbkdf2_hmac, "sha256", b"", b"", 3_000_000)  # 1 s or so
+    envs.envs[0].unwrapped.step = lambda action: derive()
+    with pytest.raises(ppo_tf.EnvironmentFailure):
+        envs.step(np.zeros(3, int))
+    stepping.close(envs)
+    assert "environment 0 at its step 0 can't be ended: native code" in caplog.text
+
+
+def test_time_between_steps_is_not_waiting(monkeypatch, caplog):
+    monkeypatch.setattr(waiting, "LONG_WAIT", 0.1)
+    monkeypatch.setattr(waiting, "LOOK_EVERY", 0.05)
+    envs = make("hang", "sync", max_seconds_per_step=0.2)
+    for _ in range(3):
+        envs.step(np.zeros(3, int))
+        time.sleep(0.3)
+    stepping.close(envs)
+    assert "waiting" not in caplog.text
+
+
+def test_environments_that_are_forgotten_are_not_watched(monkeypatch):
+    monkeypatch.setattr(waiting, "LOOK_EVERY", 0.05)
+    envs = make("raise", "sync")
+    gone = weakref.ref(envs)
+    time.sleep(0.3)  # it was looked at
+    del envs
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_time_limit_in_turn_needs_the_main_thread():
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        made = pool.submit(make, "raise", "sync", max_seconds_per_step=1.0)
+        with pytest.raises(ValueError, match=r"outside the main thread.*max_seconds_per_step=1"):
+            made.result()
 
 
 @pytest.mark.parametrize("backend", ["vector", "envpool"])
@@ -161,9 +300,9 @@ def run(folder, fault, *flags, timeout=120):
     return process.returncode, out, err
 
 
-def arguments(fault):
+def arguments(fault, place=faulty.AT):
     # Two environments; of seed 14's, the second one is bad.
-    return [f"--env=faulty:Faulty-{fault}-v0", *TINY, f"--seed={SEED}", "--logdir=run"]
+    return [f"--env=faulty:Faulty-{fault}-{place}-v0", *TINY, f"--seed={SEED}", "--logdir=run"]
 
 
 def exported(folder):
@@ -197,7 +336,7 @@ def test_the_command_exports_the_last_policy_and_says_how_to_resume(fault, backe
 
 
 def test_the_policy_is_exported_although_an_environment_never_closes(tmp_path):
-    code, out, err = run(tmp_path, "close", "--backend=sync")
+    code, out, err = run(tmp_path, "stuck", "--backend=sync")
     assert code == 1
     assert err.splitlines()[-2:] == [
         "to resume: ppo-tf train --resume=run",

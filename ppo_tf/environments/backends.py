@@ -234,6 +234,10 @@ def _find_spec(env_id: str) -> gymnasium.envs.registration.EnvSpec:
         similar = _similar_ids(name)
         hint = f"; similar ids: {', '.join(similar)}" if similar else ""
         raise ValueError(f"Unknown environment. Received: env={env_id!r}{hint}") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # of its module
+        raise failure_of(error, None, None) from error
 
 
 def _similar_ids(env_id: str) -> list[str]:

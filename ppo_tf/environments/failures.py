@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import importlib
 import logging
 import os
 import traceback
@@ -24,7 +25,7 @@ NUMBERS = frozenset(
 MISSING_PACKAGES = (ImportError, gymnasium.error.DependencyNotInstalled)
 _LIBRARIES = tuple(
     os.path.dirname(os.path.abspath(path)) + os.sep
-    for path in (gymnasium.__file__, os.path.dirname(__file__))
+    for path in (gymnasium.__file__, importlib.__file__, os.path.dirname(__file__))
 )
 _LOG = logging.getLogger("ppo_tf")
 
@@ -84,7 +85,11 @@ def labelled(environment: int | None, step: int | None, resetting: bool = False)
     """
     try:
         yield
-    except (KeyboardInterrupt, EnvironmentFailure):
+    except KeyboardInterrupt:
+        raise
+    except EnvironmentFailure as failure:
+        if failure.environment is None:
+            failure.environment = environment
         raise
     except BaseException as error:
         if not step and isinstance(error, MISSING_PACKAGES):

@@ -85,8 +85,10 @@ class _Watch:
     def add(self, watched: Watched) -> None:
         """Starts to look at something, until `remove` or its last reference is gone."""
         with self._lock:
-            if watched.max_seconds is not None and not self._limited():
-                self._handler_before = signal.signal(signal.SIGALRM, self._on_signal)
+            if watched.max_seconds is not None:
+                before = signal.signal(signal.SIGALRM, self._on_signal)
+                if before != self._on_signal:
+                    self._handler_before = before
             self._waits[watched] = _Wait(None)
             if self._thread is None or not self._thread.is_alive():  # it does not survive a fork
                 self._thread = threading.Thread(
@@ -94,16 +96,14 @@ class _Watch:
                 )
                 self._thread.start()
 
-    def remove(self, watched: Watched) -> None:
-        """Stops looking."""
+    def remove(self, watched: Any) -> None:
+        """Stops looking at something, if it was looked at."""
         with self._lock:
             if self._waits.pop(watched, None) is None or watched.max_seconds is None:
                 return
-            if not self._limited() and threading.current_thread() is threading.main_thread():
+            limited = any(each.max_seconds is not None for each in self._waits)
+            if not limited and threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGALRM, self._handler_before)
-
-    def _limited(self) -> list[Watched]:
-        return [watched for watched in self._waits if watched.max_seconds is not None]
 
     def _run(self) -> None:
         while True:
@@ -215,6 +215,7 @@ def close_within(envs: gymnasium.vector.VectorEnv[Any, Any, Any], seconds: float
         except BaseException as error:
             errors.append(error)
 
+    WATCH.remove(envs)  # here, because only the main thread changes how signals are handled
     thread = threading.Thread(target=run, daemon=True, name="closing environments")
     thread.start()
     thread.join(seconds)
