@@ -8,7 +8,6 @@ exit code is 1 if anything went wrong.
 
 import argparse
 import importlib
-import importlib.util
 import os
 import re
 import runpy
@@ -88,19 +87,32 @@ def command(case, limit):
     return [env, *FLAGS, f"--backend={case.backend}", "--logdir=run", *limited]
 
 
-def run(folder, arguments, name):
-    """Runs the command in a fork; returns (exit code or None, processes left behind)."""
+def run(folder, arguments, name, prepare=lambda: None, when=lambda pid: True):
+    """Runs the command in a fork.
+
+    Args:
+        folder: where.
+        arguments: its flags.
+        name: of the files that get what it prints.
+        prepare: called in the fork, before the command.
+        when: called with the process's id, again and again until it returns True.
+
+    Returns:
+        (exit code or None, number of processes left behind).
+    """
     pid = os.fork()
     if pid == 0:
         os.setsid()
         os.chdir(folder)
         for stream, ending in ((1, "out"), (2, "err")):
             os.dup2(os.open(f"{name}.{ending}", os.O_CREAT | os.O_WRONLY), stream)
+        prepare()
         sys.argv = [str(train_command.SCRIPT), *arguments]
         runpy.run_path(sys.argv[0], run_name="__main__")
         sys.exit(0)
-    deadline, code = time.monotonic() + SECONDS, None
+    deadline, code, done = time.monotonic() + SECONDS, None, False
     while code is None and time.monotonic() < deadline:
+        done = done or when(pid)
         ended, status = os.waitpid(pid, os.WNOHANG)
         code = os.waitstatus_to_exitcode(status) if ended else None
         time.sleep(0.05)
@@ -171,7 +183,7 @@ def preload():
 
     for name in ("fit", "Learner", "VectorCollector", "export_policy", "evaluate", "mlp_policy"):
         getattr(ppo_tf, name)
-    if importlib.util.find_spec("ppo_tf.command"):
+    if Path(ppo_tf.__file__).with_name("command").exists():
         importlib.import_module("ppo_tf.command.running")
 
 

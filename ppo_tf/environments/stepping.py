@@ -72,6 +72,7 @@ class AsyncEnvs(gymnasium.vector.AsyncVectorEnv):
         except BaseException as error:
             lost = self._failure(error) if isinstance(error, EOFError | OSError) else None
             if hasattr(self, "error_queue"):  # there may be processes
+                self.processes = [process for process in self.processes if process.pid is not None]
                 self.close_extras(terminate=True)
             self.closed = True
             if lost is not None:

@@ -112,7 +112,7 @@ class _Watch:
                     self._thread = None
                     return
                 limits = [each.max_seconds or LOOK_EVERY for each in self._waits]
-            time.sleep(min(LOOK_EVERY, *limits, LONG_WAIT))
+            time.sleep(max(0.05, min([LOOK_EVERY, *limits])))
             with self._lock:
                 for watched in list(self._waits):
                     self._look(watched)
