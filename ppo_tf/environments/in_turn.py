@@ -244,9 +244,10 @@ class SyncEnvs(gymnasium.vector.SyncVectorEnv):
         return self._reset_one(index, self._steps + 1)
 
     def _failure(self, error: BaseException) -> EnvironmentFailure:
-        """The failure of the environment that is called now."""
+        """Ends the call; returns the failure of the environment that was called."""
+        index, self._index = self._index, None  # at once: nothing is overdue any more
         step = self._steps if self._reset_at is None else self._reset_at
-        return failure_of(error, self._index, step, self._reset_at is not None)
+        return failure_of(error, index, step, self._reset_at is not None)
 
     def _misfit(self, error: Exception) -> EnvironmentFailure:
         """The failure of the environment whose observation does not fit with the others."""

@@ -145,6 +145,7 @@ class _Watch:
             call = watched.under_way()
             here = call is not None and call.thread == threading.get_ident()
             if here and wait.overdue and call.key == wait.key:
+                wait.overdue = False  # until the next look, if the environment goes on
                 raise Overdue(f"waited for {wait.seconds:.1f} s")
         if callable(self._handler_before):
             self._handler_before(number, frame)
