@@ -58,10 +58,10 @@ class Result(NamedTuple):
 
 
 def cases():
-    """All cases. In turn, what ends the process is left out; in processes, what is alike there."""
+    """All cases. Without what ends the process or does no harm in turn, and what is alike there."""
     raised = [fault for fault in faulty.RAISED.split() if fault != "stuck"]
     for fault in [*raised, *faulty.SEEN.split(), *faulty.PAID.split(), *faulty.DEAD.split()]:
-        backends = ["sync"] * (fault not in LETHAL) + ["async"] * (fault in DIFFERENT)
+        backends = ["sync"] * (fault not in (*LETHAL, "lock")) + ["async"] * (fault in DIFFERENT)
         for backend in backends:
             yield from (Case(fault, place, backend) for place in places(fault))
 
@@ -154,8 +154,8 @@ def attempt(case, limit):
 
 def problems(case, result):
     """What is wrong with a result."""
-    before = case.place in ("make", "make3", "reset")
-    interrupted = case.fault == "interrupt" and case.backend == "sync"
+    before = case.place in ("make", "make3", "reset") and case.fault != "nan"
+    interrupted = case.fault == "interrupt" and (case.backend == "sync" or case.place == "make")
     good = {
         "ends": result.code is not None,
         "leaves no process": result.left == 0,

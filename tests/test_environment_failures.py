@@ -71,6 +71,12 @@ def test_the_frames_are_those_of_the_environment_alone(fault, place, backend):
     assert [name for _, name in files] == ["reset" if place == "again" else "step", "commit"]
 
 
+@pytest.mark.parametrize("place", ["again", faulty.AT])
+def test_an_interrupt_that_an_environment_raises_in_its_process_is_its_failure(place):
+    failure, _ = step_until_failure(make("interrupt", "async", place))
+    assert str(failure).startswith("environment 1 raised Stopped") and "in commit" in failure.frames
+
+
 @pytest.mark.parametrize("mode", list(AutoresetMode))
 @pytest.mark.parametrize("backend", ["sync", "async"])
 def test_faults_are_named_in_every_auto_reset_mode(mode, backend):
@@ -188,6 +194,16 @@ def test_all_environments_are_closed_although_one_fails(caplog):
     envs.step(np.zeros(3, int))
     stepping.close(envs)
     assert closed == [2]
+
+
+def test_a_module_that_fails_is_named(tmp_path, monkeypatch):
+    (tmp_path / "broken_module.py").write_text("import sys\n\nsys.exit(0)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ppo_tf.EnvironmentFailure, match="raised SystemExit while it was made") as e:
+        ppo_tf.make_envs("broken_module:X-v0")
+    assert re.findall(r'File "(.*)", line (\d)', e.value.frames) == [
+        (str(tmp_path / "broken_module.py"), "3")
+    ]
 
 
 def test_an_argument_that_an_environment_refuses_is_the_callers_error():

@@ -279,12 +279,11 @@ def _make(
     """Makes a single environment; `masked`: with the mask from its info in the observation."""
     try:
         env = gymnasium.make(spec, **kwargs)
-    except (ValueError, TypeError, gymnasium.error.Error) as error:
-        if kwargs or not own_frames(error):  # of the arguments, or Gymnasium's
-            raise
-        raise failure_of(error, None, None) from error
-    except (KeyboardInterrupt, ImportError):
+    except (KeyboardInterrupt, *MISSING_PACKAGES):
         raise
     except BaseException as error:
+        refused = isinstance(error, ValueError | TypeError | gymnasium.error.Error)
+        if refused and (kwargs or not own_frames(error)):  # the arguments, or by Gymnasium
+            raise
         raise failure_of(error, None, None) from error
     return MaskObservation(env) if masked else env

@@ -78,14 +78,19 @@ def message_of(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def labelled(environment: int | None, step: int | None, resetting: bool = False) -> Iterator[None]:
+def labelled(
+    environment: int | None,
+    step: int | None,
+    resetting: bool = False,
+    passing: tuple[type[BaseException], ...] = (KeyboardInterrupt,),
+) -> Iterator[None]:
     """Context in which an environment's exception becomes an `EnvironmentFailure`.
 
-    Ctrl-C passes, and so does a missing package before the first step.
+    What is `passing` passes, and so does a missing package before the first step.
     """
     try:
         yield
-    except KeyboardInterrupt:
+    except passing:
         raise
     except EnvironmentFailure as failure:
         if failure.environment is None:
@@ -206,6 +211,9 @@ def describe(value: Any) -> str:
 class Guard(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.RecordConstructorArgs):
     """Turns whatever goes wrong in an environment into an `EnvironmentFailure`.
 
+    In steps and resets a KeyboardInterrupt counts as well: Ctrl-C does not reach the processes that
+    guards are for.
+
     Args:
         env: environment.
         index: its index among those side by side.
@@ -232,7 +240,7 @@ class Guard(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.RecordConstru
             check_info(info, self.index, self.steps)
             if terminated or truncated:
                 observation = copied(observation)
-        except (KeyboardInterrupt, EnvironmentFailure):
+        except EnvironmentFailure:
             raise
         except BaseException as error:
             raise failure_of(error, self.index, self.steps) from error
@@ -243,7 +251,7 @@ class Guard(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.RecordConstru
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Resets the environment."""
-        with labelled(self.index, self.steps, resetting=True):
+        with labelled(self.index, self.steps, resetting=True, passing=()):
             observation, info = self.env.reset(seed=seed, options=options)
             check_observation(self.observation_space, observation, self.index, self.steps, True)
             check_info(info, self.index, self.steps, True)
