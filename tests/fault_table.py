@@ -106,6 +106,8 @@ def run(folder, arguments, name, prepare=lambda: None, when=lambda pid: True):
         os.chdir(folder)
         for stream, ending in ((1, "out"), (2, "err")):
             os.dup2(os.open(f"{name}.{ending}", os.O_CREAT | os.O_WRONLY), stream)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup and in the background of a
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # shell they would be ignored
         prepare()
         sys.argv = [str(train_command.SCRIPT), *arguments]
         runpy.run_path(sys.argv[0], run_name="__main__")
