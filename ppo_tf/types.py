@@ -258,6 +258,8 @@ class EnvironmentFailure(RuntimeError):
     def __str__(self) -> str:
         if self.step is None:
             when = "while it was made"
+        elif self.resetting and not self.step:
+            when = "in its first reset"
         else:
             when = f"{'in its reset at' if self.resetting else 'at its'} step {self.step}"
         who = "an environment" if self.environment is None else f"environment {self.environment}"

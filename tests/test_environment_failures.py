@@ -1,5 +1,6 @@
 """Faults of an environment, stepping in turn and in processes: named, without a hang."""
 
+import multiprocessing
 import os
 import pickle
 import re
@@ -11,13 +12,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import train_command
+from faulty_envs import SEED, make, step_until_failure
 from gymnasium.vector import AutoresetMode
 from train_command import TINY
 
 import ppo_tf
-from ppo_tf.environments import stepping
+from ppo_tf.environments import failures, stepping, waiting
 
-SEED = 14  # with which environment 1, and no other, is bad
 PROCESSES = os.name == "posix"
 WHAT = {
     "raise": "raised RuntimeError at its step 20: the motor\nis broken",
@@ -25,7 +26,9 @@ WHAT = {
     "base": "raised BaseException at its step 20: none of yours",
     "unpicklable": "raised Unpicklable at its step 20",
     "thread": "raised RuntimeError at its step 20: a thread is left",
-    "reset": "raised RuntimeError in its reset at step 24: no reset",
+    "generator": "raised GeneratorExit at its step 20",
+    "iteration": "raised StopIteration at its step 20",
+    "recursion": "raised RecursionError at its step 20: maximum recursion depth exceeded",
     "none": "gave an info that is no dict at its step 20: info must be a dict. "
     "Received: None (NoneType)",
     "list": "gave an info that is no dict at its step 20: info must be a dict. "
@@ -34,27 +37,14 @@ WHAT = {
     "of shape (3,), float32. Received: an array of shape (1,), float32",
     "words": "gave an observation that does not fit at its step 20: observation must be an array "
     "of shape (3,), float32. Received: 'left' (str)",
+    "complex": "gave an observation that does not fit at its step 20: observation must be an array "
+    "of shape (3,), float32. Received: an array of shape (3,), complex64",
+    "three": "raised ValueError at its step 20: not enough values to unpack (expected 5, got 3)",
     "array": "gave a reward that is no number at its step 20: reward must be a number. "
     "Received: an array of shape (1,), float64",
     "text": "gave a reward that is no number at its step 20: reward must be a number. "
     "Received: '1.5' (str)",
 }
-
-
-def make(fault, backend, **options):
-    return ppo_tf.make_envs(f"Faulty-{fault}-v0", 3, seed=SEED, backend=backend, **options)
-
-
-def step_until_failure(envs):
-    """Steps and closes; returns the failure and the seconds that closing took."""
-    try:
-        with pytest.raises(ppo_tf.EnvironmentFailure) as caught:
-            for _ in range(30):
-                envs.step(np.zeros(3, int))
-    finally:
-        start = time.monotonic()
-        stepping.close(envs)
-    return caught.value, time.monotonic() - start
 
 
 @pytest.mark.parametrize("backend", ["sync", "async"])
@@ -64,18 +54,27 @@ def test_a_fault_names_the_environment_its_step_and_what_came(fault, backend, mo
     if (fault, backend) == ("thread", "sync"):
         pytest.skip("the thread would outlive the tests; the command's test has it")
     failure, seconds = step_until_failure(make(fault, backend))
-    assert str(failure) == f"environment 1 {WHAT[fault]}"
-    assert failure.environment == 1 and failure.step == (24 if fault == "reset" else 20)
+    assert str(failure).startswith(f"environment 1 {WHAT[fault]}")
+    assert failure.environment == 1 and failure.step == 20
     assert seconds < 4
 
 
 @pytest.mark.parametrize("backend", ["sync", "async"])
-@pytest.mark.parametrize("fault", ["raise", "exit", "reset"])
-def test_the_frames_are_those_of_the_environment_alone(fault, backend):
-    failure, _ = step_until_failure(make(fault, backend))
+@pytest.mark.parametrize("place", ["again", faulty.AT])
+@pytest.mark.parametrize("fault", ["raise", "exit"])
+def test_the_frames_are_those_of_the_environment_alone(fault, place, backend):
+    failure, _ = step_until_failure(make(fault, backend, place))
+    if place == "again":
+        assert "in its reset at step 24" in str(failure)
     files = re.findall(r'File "(.*)", line \d+, in (\w+)', failure.frames)
     assert {file for file, _ in files} == {faulty.__file__}
-    assert [name for _, name in files] == (["reset"] if fault == "reset" else ["step", "commit"])
+    assert [name for _, name in files] == ["reset" if place == "again" else "step", "commit"]
+
+
+@pytest.mark.parametrize("place", ["again", faulty.AT])
+def test_an_interrupt_that_an_environment_raises_in_its_process_is_its_failure(place):
+    failure, _ = step_until_failure(make("interrupt", "async", place))
+    assert str(failure).startswith("environment 1 raised Stopped") and "in commit" in failure.frames
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
@@ -99,14 +98,15 @@ def test_faults_are_named_in_every_auto_reset_mode(mode, backend):
         ("crash", r"lost its process at its step 20: process \d+ ended with exit code 3"),
         ("kill", r"lost its process at its step 20: process \d+ was killed by SIGKILL"),
         ("stop", r"did not answer at its step 20: waited for .* s, process \d+ is stopped"),
-        ("hang", r"did not answer at its step 20: waited for 1\.0 s, process \d+ is running"),
+        ("hang", r"did not answer at its step 20: waited for .* s, process \d+ is running"),
         ("lock", r"raised TypeError at its step 20: cannot pickle '_thread.lock' object"),
     ],
 )
 def test_a_process_that_does_not_answer_ends_the_wait(fault, what, monkeypatch, caplog):
     monkeypatch.setattr(stepping, "CLOSE_SECONDS", 1.0)
-    monkeypatch.setattr(stepping, "STOPPED_SECONDS", 2.0)
-    monkeypatch.setattr(stepping, "LONG_WAIT", 0.5)
+    monkeypatch.setattr(stepping, "STOPPED_SECONDS", 0.8)
+    monkeypatch.setattr(waiting, "LONG_WAIT", 0.3)
+    monkeypatch.setattr(waiting, "LOOK_EVERY", 0.2)
     limit = {"max_seconds_per_step": 1.0} if fault == "hang" else {}
     failure, seconds = step_until_failure(make(fault, "async", **limit))
     assert re.fullmatch(f"environment 1 {what}", str(failure))
@@ -117,12 +117,15 @@ def test_a_process_that_does_not_answer_ends_the_wait(fault, what, monkeypatch, 
     else:
         assert said == []
     if fault == "stop":
-        assert re.search(r"waiting for environment 1 at its step 20 for 1 s", caplog.text)
+        assert re.search(
+            r"waiting for environment 1 at its step 20 for \d+ s: process \d+ is stopped",
+            caplog.text,
+        )
 
 
 @pytest.mark.parametrize("backend", ["sync", "async"])
 def test_closing_does_not_wait_for_an_environment_that_never_closes(backend, caplog):
-    envs = make("close", backend)
+    envs = make("stuck", backend)
     with pytest.raises(ppo_tf.EnvironmentFailure):
         for _ in range(30):
             envs.step(np.zeros(3, int))
@@ -132,9 +135,82 @@ def test_closing_does_not_wait_for_an_environment_that_never_closes(backend, cap
     assert "close" in caplog.text and envs.closed
 
 
-def test_a_time_limit_needs_processes():
-    with pytest.raises(ValueError, match=r"max_seconds_per_step needs backend='async'.*'sync'"):
-        make("raise", "sync", max_seconds_per_step=1.0)
+@pytest.mark.parametrize("backend", ["sync", "async"])
+@pytest.mark.parametrize("place", ["make", "make3", "reset"])
+def test_faults_before_the_first_step_are_named(place, backend, monkeypatch):
+    monkeypatch.setattr(faulty.Faulty, "made", 0)
+    with pytest.raises(ppo_tf.EnvironmentFailure) as caught:
+        make("value", backend, place, context="fork" if PROCESSES else None)
+    who = {
+        "make": "an environment",  # the trial
+        "make3": f"environment {1 if backend == 'sync' else 0}",  # after the trial and, for
+        "reset": "environment 1",  # processes, Gymnasium's own trial
+    }[place]
+    when = "in its first reset" if place == "reset" else "while it was made"
+    assert str(caught.value) == f"{who} raised ValueError {when}: no such motor"
+    assert caught.value.frames.count(faulty.__file__) == 2
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.skipif(not PROCESSES, reason="no signals")
+@pytest.mark.parametrize("place", ["make", "reset"])
+@pytest.mark.parametrize("fault, how", [("crash", "ended with exit code 3"), ("kill", "SIGKILL")])
+def test_a_process_lost_before_the_first_step_is_named(fault, how, place, monkeypatch):
+    monkeypatch.setattr(faulty.Faulty, "made", 0)
+    with pytest.raises(ppo_tf.EnvironmentFailure, match=f"lost its process .*{how}") as caught:
+        make(fault, "async", "make3" if place == "make" else place, context="fork")
+    when = {"make": "while it was made", "reset": "in its first reset"}[place]
+    assert when in str(caught.value)
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.skipif(not PROCESSES, reason="no signals")
+@pytest.mark.parametrize("place", ["make3", "reset"])
+def test_a_process_stopped_before_the_first_step_is_named(place, monkeypatch):
+    monkeypatch.setattr(faulty.Faulty, "made", 0)
+    monkeypatch.setattr(stepping, "CLOSE_SECONDS", 0.5)
+    monkeypatch.setattr(stepping, "STOPPED_SECONDS", 0.4)
+    monkeypatch.setattr(waiting, "LOOK_EVERY", 0.2)
+    with pytest.raises(ppo_tf.EnvironmentFailure, match=r"did not answer .* is stopped$"):
+        make("stop", "async", place, context="fork")
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("backend", ["sync", "async"])
+def test_a_fault_while_closing_is_a_line_in_the_log(backend, capfd, monkeypatch):
+    # pytest's own handlers would keep what a forked process logs in that process
+    monkeypatch.setattr(failures._LOG, "warning", lambda *said: os.write(2, repr(said).encode()))
+    envs = make("exit", backend, "close")
+    envs.step(np.zeros(3, int))
+    stepping.close(envs)
+    said = ("%s raised %s while it was closed: %s", "environment 1", "SystemExit", "0")
+    assert capfd.readouterr().err == repr(said)
+
+
+def test_all_environments_are_closed_although_one_fails(caplog):
+    envs = make("raise", "sync", "close")
+    closed = []
+    envs.envs[2].unwrapped.close = lambda: closed.append(2)
+    envs.step(np.zeros(3, int))
+    stepping.close(envs)
+    assert closed == [2]
+
+
+def test_a_module_that_fails_is_named(tmp_path, monkeypatch):
+    (tmp_path / "broken_module.py").write_text("import sys\n\nsys.exit(0)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ppo_tf.EnvironmentFailure, match="raised SystemExit while it was made") as e:
+        ppo_tf.make_envs("broken_module:X-v0")
+    assert re.findall(r'File "(.*)", line (\d)', e.value.frames) == [
+        (str(tmp_path / "broken_module.py"), "3")
+    ]
+
+
+def test_an_argument_that_an_environment_refuses_is_the_callers_error():
+    with pytest.raises(ValueError, match="no such motor"):
+        ppo_tf.make_envs("Faulty-raise-20-v0", 1, backend="sync", fault="value", place="make")
+    with pytest.raises(TypeError, match="wings"):
+        ppo_tf.make_envs("CartPole-v1", 1, backend="sync", wings=2)
 
 
 def test_failures_can_be_pickled():
@@ -160,9 +236,9 @@ def run(folder, fault, *flags, timeout=120):
     return process.returncode, out, err
 
 
-def arguments(fault):
+def arguments(fault, place=faulty.AT):
     # Two environments; of seed 14's, the second one is bad.
-    return [f"--env=faulty:Faulty-{fault}-v0", *TINY, f"--seed={SEED}", "--logdir=run"]
+    return [f"--env=faulty:Faulty-{fault}-{place}-v0", *TINY, f"--seed={SEED}", "--logdir=run"]
 
 
 def exported(folder):
@@ -196,7 +272,7 @@ def test_the_command_exports_the_last_policy_and_says_how_to_resume(fault, backe
 
 
 def test_the_policy_is_exported_although_an_environment_never_closes(tmp_path):
-    code, out, err = run(tmp_path, "close", "--backend=sync")
+    code, out, err = run(tmp_path, "stuck", "--backend=sync")
     assert code == 1
     assert err.splitlines()[-2:] == [
         "to resume: ppo-tf train --resume=run",

@@ -30,7 +30,7 @@ COLLECTING: tuple[Declaration, ...] = (
         "max_seconds_per_step",
         float,
         None,
-        "Seconds that a step or a reset may take with backend=async; none: for ever.",
+        "Seconds that a step or a reset may take with backend=sync or async; none: for ever.",
         above=0,
         optional=True,
         may_change=True,

@@ -23,6 +23,7 @@ from ppo_tf.command.components import learner_from_settings
 from ppo_tf.command.report import dry_run_report
 from ppo_tf.environments.backends import choose_backend, make_envs
 from ppo_tf.environments.stepping import close
+from ppo_tf.environments.waiting import can_end_calls
 from ppo_tf.evaluating.evaluation import evaluate
 from ppo_tf.learning.learner import Learner
 from ppo_tf.support.json_files import write_json
@@ -60,6 +61,8 @@ class Run:
             training=True,
             max_seconds_per_step=s["max_seconds_per_step"],
         )
+        # Evaluations step in turn.
+        self.evaluation_limit = s["max_seconds_per_step"] if can_end_calls() else None
         self.learner = learner_from_settings(self.envs, s)
         self.policy, self.critic = self.learner.policy, self.learner.critic
         self.learner.check_batch(s["horizon"], s["num_envs"])
@@ -152,6 +155,7 @@ def make_callbacks(run: Run) -> list[keras.callbacks.Callback]:
                 seed=s["seed"] + 1,  # not the episodes of the final evaluation
                 best_path=logdir / "best_policy",
                 critic=run.critic,
+                max_seconds_per_step=run.evaluation_limit,
             )
         )
     found.append(MetricsCSV(logdir / "metrics.csv"))
@@ -286,6 +290,7 @@ def write_evaluation(run: Run) -> None:
             warn=parsing.warn,
             seed=s["seed"],
             deterministic=mode == "deterministic",
+            max_seconds_per_step=run.evaluation_limit,
         )
     run.write(runs.RESULT, {mode: result.summary() for mode, result in results.items()})
     for mode, result in results.items():

@@ -15,9 +15,17 @@ from gymnasium.vector import AutoresetMode
 
 from ppo_tf.environments.atari import AtariEnvs, is_atari
 from ppo_tf.environments.envpool import EnvPoolEnvs, has_plain_spaces
-from ppo_tf.environments.failures import MISSING_PACKAGES, failure_of
+from ppo_tf.environments.failures import (
+    MISSING_PACKAGES,
+    close_quietly,
+    failure_of,
+    labelled,
+    own_frames,
+)
+from ppo_tf.environments.in_turn import SyncEnvs
 from ppo_tf.environments.mask_observation import MaskObservation, has_mask
-from ppo_tf.environments.stepping import AsyncEnvs, SyncEnvs
+from ppo_tf.environments.stepping import AsyncEnvs, close
+from ppo_tf.environments.waiting import mentioned
 from ppo_tf.spaces.masks import MASK_KEY
 from ppo_tf.support import seeds
 from ppo_tf.support.extras import extra_of_entry_point, is_atari_id, needs
@@ -62,8 +70,9 @@ def make_envs(
             which helps learning; otherwise episodes are whole games with their own scores. Has no
             effect on other environments.
         context: multiprocessing start method of "async"; None: the platform's default.
-        max_seconds_per_step: how long a step or a reset may take with "async", which only such
-            processes can be held to; None: as long as it takes.
+        max_seconds_per_step: how long a step or a reset may take with "sync" or "async"; None: as
+            long as it takes. "sync" ends Python code and sleeps, but not native code, and only in
+            the main thread and not on Windows.
         kwargs: arguments of the environment, for instance render_mode.
 
     Raises:
@@ -81,9 +90,9 @@ def make_envs(
     spec = _find_spec(env_id)
     if backend == "auto":
         backend, _ = choose_backend(env_id, num_envs, action_mask=action_mask, **kwargs)
-    if max_seconds_per_step is not None and backend != "async":
+    if max_seconds_per_step is not None and (is_atari(spec) or backend not in ("sync", "async")):
         raise ValueError(
-            "max_seconds_per_step needs backend='async'. "
+            "max_seconds_per_step needs backend='sync' or backend='async'. "
             f"Received: max_seconds_per_step={max_seconds_per_step}, backend={backend!r}"
         )
     if action_mask is True and (is_atari(spec) or backend not in ("sync", "async")):
@@ -115,9 +124,13 @@ def make_envs(
             if backend == "async":
                 envs = AsyncEnvs(make, num_envs, autoreset_mode, context, max_seconds_per_step)
             else:
-                envs = SyncEnvs(make, num_envs, autoreset_mode)
+                envs = SyncEnvs(make, num_envs, autoreset_mode, max_seconds_per_step)
             envs.spec = spec
-        reset(envs, env_seeds)
+        try:
+            reset(envs, env_seeds)
+        except BaseException:
+            close(envs)
+            raise
     except MISSING_PACKAGES as error:
         raise ImportError(_missing_package(env_id, spec, kwargs, error)) from error
     return envs
@@ -221,6 +234,10 @@ def _find_spec(env_id: str) -> gymnasium.envs.registration.EnvSpec:
         similar = _similar_ids(name)
         hint = f"; similar ids: {', '.join(similar)}" if similar else ""
         raise ValueError(f"Unknown environment. Received: env={env_id!r}{hint}") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # of its module
+        raise failure_of(error, None, None) from error
 
 
 def _similar_ids(env_id: str) -> list[str]:
@@ -247,15 +264,13 @@ def _probe(spec: gymnasium.envs.registration.EnvSpec, kwargs: dict[str, Any]) ->
     if spec.entry_point is None:
         return False, False
     quiet = {name: value for name, value in kwargs.items() if name != "render_mode"}  # no window
-    env = _make(spec, quiet, masked=False)
-    try:
-        return has_mask(env), has_plain_spaces(env)
-    except (KeyboardInterrupt, *MISSING_PACKAGES):
-        raise
-    except BaseException as error:
-        raise failure_of(error, None, 0, resetting=True) from error
-    finally:
-        env.close()
+    with mentioned("a trial environment"):
+        env = _make(spec, quiet, masked=False)
+        try:
+            with labelled(None, 0, resetting=True):
+                return has_mask(env), has_plain_spaces(env)
+        finally:
+            close_quietly(env)
 
 
 def _make(
@@ -264,10 +279,11 @@ def _make(
     """Makes a single environment; `masked`: with the mask from its info in the observation."""
     try:
         env = gymnasium.make(spec, **kwargs)
-    except (KeyboardInterrupt, ImportError, ValueError, gymnasium.error.Error):
+    except (KeyboardInterrupt, *MISSING_PACKAGES):
         raise
     except BaseException as error:
-        if isinstance(error, TypeError) and kwargs:  # an argument that it does not take
+        refused = isinstance(error, ValueError | TypeError | gymnasium.error.Error)
+        if refused and (kwargs or not own_frames(error)):  # the arguments, or by Gymnasium
             raise
         raise failure_of(error, None, None) from error
     return MaskObservation(env) if masked else env

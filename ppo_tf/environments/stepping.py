@@ -1,16 +1,16 @@
-"""Stepping single environments in turn or each in its own process, with failures that have names.
+"""Stepping single environments each in its own process, with failures that have names.
 
-Gymnasium's vector classes, which neither say which environment failed nor stop waiting for a
-process that is gone.
+Gymnasium's vector class neither says which environment failed nor stops waiting for a process that
+is gone.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import select
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -20,46 +20,19 @@ import gymnasium
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.async_vector_env import _async_worker
 
-from ppo_tf.environments.failures import MISSING_PACKAGES, Guard, failure_of, misfit
+from ppo_tf.environments import waiting
+from ppo_tf.environments.failures import (
+    MISSING_PACKAGES,
+    Guard,
+    MakeEnv,
+    failure_of,
+    name_call,
+)
 from ppo_tf.types import EnvironmentFailure
 
 CLOSE_SECONDS = 5.0  # how long environments may take to close
-LONG_WAIT = 10.0  # seconds after which a wait is first mentioned
 STOPPED_SECONDS = 60.0  # how long a process may be stopped, as by SIGSTOP
 _LOG = logging.getLogger("ppo_tf")
-
-MakeEnv = Callable[[], gymnasium.Env[Any, Any]]
-
-
-class SyncEnvs(gymnasium.vector.SyncVectorEnv):
-    """Steps environments in turn; what goes wrong is an `EnvironmentFailure`.
-
-    Args:
-        make: makes an environment.
-        num_envs: number of environments.
-        autoreset_mode: see gymnasium.vector.
-    """
-
-    def __init__(self, make: MakeEnv, num_envs: int, autoreset_mode: AutoresetMode):
-        makers = [lambda i=i: Guard(make(), i) for i in range(num_envs)]
-        super().__init__(makers, autoreset_mode=autoreset_mode)
-
-    def step(self, actions: Any) -> Any:
-        """Steps all environments."""
-        try:
-            return super().step(actions)
-        except EnvironmentFailure:
-            raise
-        except Exception as error:  # the results do not fit together
-            raise self._failure(error) from error
-
-    def _failure(self, error: Exception) -> EnvironmentFailure:
-        guards: Any = self.envs
-        what = "gave an observation that does not fit"
-        for guard, observation in zip(guards, self._env_obs, strict=True):
-            if problem := misfit(self.single_observation_space, observation):
-                return EnvironmentFailure(guard.index, what, problem, guard.steps - 1)
-        return failure_of(error, None, guards[0].steps - 1)
 
 
 class AsyncEnvs(gymnasium.vector.AsyncVectorEnv):
@@ -84,17 +57,35 @@ class AsyncEnvs(gymnasium.vector.AsyncVectorEnv):
         context: str | None = None,
         max_seconds: float | None = None,
     ):
-        self._max_seconds = max_seconds
-        self._look_every = min(1.0, max_seconds or 1.0)  # seconds
+        self._max_seconds: float | None = None  # making may take longer than a step
+        self._look_every = min(waiting.LOOK_EVERY, max_seconds or waiting.LOOK_EVERY)
         self._polls: list[Any] = []
-        self._steps = 0
+        self._steps: int | None = None  # None: not made yet
+        self._resetting = False
+        makers = [functools.partial(Guard.around, make, index) for index in range(num_envs)]
         try:
-            super().__init__(
-                [make] * num_envs, context=context, autoreset_mode=autoreset_mode, worker=_work
-            )
-        except (EOFError, OSError) as error:
-            raise self._failure(error) from error
+            with contextlib.ExitStack() as self._trial:  # Gymnasium makes one in this process first
+                self._trial.enter_context(waiting.mentioned(name_call(0, None)))
+                super().__init__(
+                    makers, context=context, autoreset_mode=autoreset_mode, worker=_work
+                )
+        except BaseException as error:
+            lost = self._failure(error) if isinstance(error, EOFError | OSError) else None
+            if hasattr(self, "error_queue"):  # there may be processes
+                self.processes = [process for process in self.processes if process.pid is not None]
+                self.close_extras(terminate=True)
+            self.closed = True
+            if lost is not None:
+                raise lost from error
+            raise
+        self._max_seconds, self._steps = max_seconds, 0
+
+    def _check_spaces(self) -> None:
+        """Waits for the environments to be made, before Gymnasium would without end."""
+        self._trial.close()
         self._polls = [_poll(pipe) for pipe in self.parent_pipes]
+        self.get_attr("index")
+        super()._check_spaces()  # type: ignore[no-untyped-call]
 
     def reset(
         self,
@@ -103,12 +94,15 @@ class AsyncEnvs(gymnasium.vector.AsyncVectorEnv):
         options: dict[str, Any] | None = None,
     ) -> Any:
         """Resets all environments."""
+        self._resetting = True
         try:
-            return super().reset(seed=seed, options=options)
+            result = super().reset(seed=seed, options=options)
         except (EnvironmentFailure, *MISSING_PACKAGES):
             raise
         except Exception as error:
-            raise self._failure(error, resetting=True) from error
+            raise self._failure(error) from error
+        self._resetting = False
+        return result
 
     def step(self, actions: Any) -> Any:
         """Steps all environments."""
@@ -118,7 +112,7 @@ class AsyncEnvs(gymnasium.vector.AsyncVectorEnv):
             raise
         except Exception as error:
             raise self._failure(error) from error
-        self._steps += 1
+        self._steps = (self._steps or 0) + 1
         return result
 
     def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
@@ -168,7 +162,7 @@ class AsyncEnvs(gymnasium.vector.AsyncVectorEnv):
         Raises:
             EnvironmentFailure: it has ended, is stopped, or takes longer than it may.
         """
-        process, stopped, mention = self.processes[index], 0.0, LONG_WAIT
+        process, stopped, mention = self.processes[index], 0.0, waiting.LONG_WAIT
         while True:
             waited = time.monotonic() - start
             pid = process.pid
@@ -178,10 +172,10 @@ class AsyncEnvs(gymnasium.vector.AsyncVectorEnv):
                 raise self._lost(index)
             if stopped >= STOPPED_SECONDS or waited >= (self._max_seconds or float("inf")):
                 detail = f"waited for {waited:.1f} s, {state}"
-                raise EnvironmentFailure(index, "did not answer", detail, self._steps)
+                raise self._new_failure(index, "did not answer", detail)
             if waited >= mention:
-                said = "waiting for environment %d at its step %d for %.0f s: %s"
-                _LOG.warning(said, index, self._steps, waited, state)
+                name = name_call(index, self._steps, self._resetting)
+                _LOG.warning("waiting for %s for %.0f s: %s", name, waited, state)
                 mention *= 6
             if poll(1000 * self._look_every):
                 return
@@ -195,29 +189,32 @@ class AsyncEnvs(gymnasium.vector.AsyncVectorEnv):
             index, _, error, _ = self.error_queue.get(timeout=CLOSE_SECONDS)
         except Exception as problem:  # nothing came, or something that can't be unpickled
             detail = "its process reported an error that could not be read"
-            raise EnvironmentFailure(failed[0], "failed", detail, self._steps) from problem
+            raise self._new_failure(failed[0], "failed", detail) from problem
         if isinstance(error, (EnvironmentFailure, *MISSING_PACKAGES)):
             raise error
-        raise failure_of(error, index, self._steps)
+        raise failure_of(error, index, self._steps, self._resetting)
 
-    def _failure(self, error: Exception, resetting: bool = False) -> EnvironmentFailure:
+    def _failure(self, error: Exception) -> EnvironmentFailure:
         """The failure behind an error in talking to the processes."""
         if isinstance(error, EOFError | OSError):
             # If the same signal was sent to all processes, ours comes now: it ends the sleep.
             time.sleep(0.5)
             for index, process in enumerate(getattr(self, "processes", [])):
                 if not process.is_alive():
-                    return self._lost(index, resetting)
-        return failure_of(error, None, self._steps, resetting)
+                    return self._lost(index)
+        return failure_of(error, None, self._steps, self._resetting)
 
-    def _lost(self, index: int, resetting: bool = False) -> EnvironmentFailure:
+    def _lost(self, index: int) -> EnvironmentFailure:
         process = self.processes[index]
         code = process.exitcode
         how = f"ended with exit code {code}"
         if code is not None and code < 0:
             how = f"was killed by {signal.Signals(-code).name}"
         detail = f"process {process.pid} {how}"
-        return EnvironmentFailure(index, "lost its process", detail, self._steps, resetting)
+        return self._new_failure(index, "lost its process", detail)
+
+    def _new_failure(self, index: int, what: str, detail: str) -> EnvironmentFailure:
+        return EnvironmentFailure(index, what, detail, self._steps, self._resetting)
 
 
 def close(envs: gymnasium.vector.VectorEnv[Any, Any, Any], seconds: float | None = None) -> None:
@@ -225,34 +222,14 @@ def close(envs: gymnasium.vector.VectorEnv[Any, Any, Any], seconds: float | None
 
     Args:
         envs: the environments.
-        seconds: how long those in this process may take; then they are left as they are. None: 5.
-            A window is waited for, because only the main thread can close it.
+        seconds: how long they may take; None: 5. Then processes are ended, and environments in this
+            process are left as they are.
     """
     seconds = CLOSE_SECONDS if seconds is None else seconds
     if isinstance(envs, AsyncEnvs):
         envs.close(timeout=seconds)
-        return
-    if envs.render_mode == "human":
-        envs.close()
-        return
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            envs.close()
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run, daemon=True, name="closing environments")
-    thread.start()
-    thread.join(seconds)
-    if thread.is_alive():
-        _LOG.warning("the environments did not close within %g s", seconds)
-    for error in errors:
-        _LOG.warning(
-            "an environment raised %s while it was closed: %s", type(error).__name__, error
-        )
-    envs.closed = True  # otherwise Python closes them again, and waits, when it ends
+    else:
+        waiting.close_within(envs, seconds)
 
 
 def _work(index: int, make: MakeEnv, pipe: Any, *others: Any) -> None:
@@ -266,11 +243,13 @@ def _work(index: int, make: MakeEnv, pipe: Any, *others: Any) -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
-        env = Guard(make(), index, strict=True)
+        env = make()
     except BaseException as error:
         pipe.recv()  # who asks gets the error for an answer
         error_queue: Any = others[2]
-        failure = failure_of(error, index, None)
+        failure = error
+        if not isinstance(error, EnvironmentFailure):
+            failure = failure_of(error, index, None)
         error_queue.put((index, EnvironmentFailure, failure, ""))
         pipe.send((None, False))
         return
