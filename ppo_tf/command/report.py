@@ -112,8 +112,7 @@ def trajectory_specs(
     shape = (horizon, envs.num_envs)
 
     def observed(space: Any) -> tf.TensorSpec:
-        dtype = np.float32 if np.issubdtype(space.dtype, np.floating) else space.dtype
-        return tf.TensorSpec((*shape, *space.shape), dtype)
+        return tf.TensorSpec((*shape, *space.shape), spaces.observed_dtype(space.dtype))
 
     leaves = spaces.leaves(observation_space(envs))
     observations = tf.nest.map_structure(observed, leaves)
