@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from ppo_tf.networks.precision import check_precision
+
 # An update compares the policy that acted with the policy that learns, sample by sample. Layers
 # that compute something else while they train make the two differ for another reason than learning.
 _NOISY = (
@@ -28,8 +30,10 @@ def check_model(model: keras.Model, argument: str) -> None:
         argument: name that errors give it.
 
     Raises:
-        ValueError: the model has a layer with noise while it trains, or with statistics of its own.
+        ValueError: the model has a layer with noise while it trains, with statistics of its own, or
+            of a precision that `check_precision` refuses.
     """
+    check_precision(model, argument)
     for layer in model._flatten_layers():
         if _is_noisy(layer):
             raise ValueError(

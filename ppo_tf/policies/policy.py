@@ -13,6 +13,7 @@ from ppo_tf.actions.distributions import Joint, deserialize_family, serialize_fa
 from ppo_tf.actions.specs import Continuous, action_spec
 from ppo_tf.networks import recurrent
 from ppo_tf.networks.models import Environment, action_space, mlp_actor
+from ppo_tf.networks.precision import check_precision
 from ppo_tf.types import ActionMap, Distribution, DistributionFamily, Nest, Tensor
 
 
@@ -91,9 +92,10 @@ class Policy(keras.Model):
             registered with Keras if the policy is saved.
 
     Raises:
-        ValueError: the actor is not built, its outputs are not the distribution's arguments, or the
-            distribution has neither mode nor mean. Of a subclassed actor, whose outputs are not
-            known yet, a collector checks the last two.
+        ValueError: the actor is not built, computes neither in float32 nor in mixed_bfloat16, its
+            outputs are not the distribution's arguments, or the distribution has neither mode nor
+            mean. Of a subclassed actor, whose outputs are not known yet, a collector checks the
+            last two.
     """
 
     def __init__(
@@ -103,12 +105,13 @@ class Policy(keras.Model):
         action_map: ActionMap,
         **kwargs: Any,
     ):
-        super().__init__(**kwargs)
+        super().__init__(**{"dtype": "float32", **kwargs})
         if not actor.built:
             raise ValueError(
                 "The actor must be built: start it with a keras.Input, or call it once. "
                 f"Received: {actor}"
             )
+        check_precision(actor, "actor")
         shown = actor.head if isinstance(actor, recurrent.Recurrent) else actor
         if getattr(shown, "outputs", None):  # a subclassed model's are known when it is called
             _check_outputs(shown.output, family)
