@@ -114,6 +114,7 @@ class VectorCollector:
             truncated=rows.truncated,
             valid=valid,
             starts=starts,
+            layer_noise=self.acting.layer_noise,
         )
         return trajectory, episodes
 

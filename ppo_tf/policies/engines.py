@@ -21,7 +21,7 @@ class Arguments(NamedTuple):
         weights: of the actor, in the order of `PolicyStep.read_weights`.
         observations: [B, ...]; of a composite space the leaves that the actor takes.
         state: the memory, each part [B, units]; empty without one.
-        noise: of this step, one row of `PolicyStep.draw_noise`.
+        noise: of this step, one row of `PolicyStep.joined`.
     """
 
     weights: Sequence[Tensor]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,10 +10,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from ppo_tf import ops
 from ppo_tf.actions.distributions import Joint, deserialize_family, serialize_family
 from ppo_tf.actions.specs import Continuous, action_spec
 from ppo_tf.networks import recurrent
 from ppo_tf.networks.models import Environment, action_space, mlp_actor
+from ppo_tf.networks.noise import LayerNoise, find_noise
 from ppo_tf.networks.precision import check_precision
 from ppo_tf.types import ActionMap, Distribution, DistributionFamily, Nest, Tensor
 
@@ -143,22 +146,36 @@ class Policy(keras.Model):
         """Returns the state before an episode, each [batch_size, units]; empty without a memory."""
         return recurrent.initial_state(self.actor, batch_size)
 
+    @functools.cached_property
+    def layer_noise(self) -> LayerNoise:
+        """What the actor's layers with noise draw when the policy acts and learns."""
+        return find_noise(self.actor)
+
     def step(
-        self, observations: Nest, state: Sequence[Tensor]
+        self, observations: Nest, state: Sequence[Tensor], layer_noise: Sequence[Tensor] = ()
     ) -> tuple[Mapping[str, Nest], list[Tensor]]:
-        """Runs one step; returns (the distribution's parameters by name [B, ...], new state)."""
-        parameters, state = recurrent.step(self.actor, observations, list(state))
+        """Runs one step; returns (the distribution's parameters by name [B, ...], new state).
+
+        With draws for the actor's layers with noise, [B, ...] each, they compute with these.
+        """
+        with self.layer_noise.given(layer_noise):
+            parameters, state = recurrent.step(self.actor, observations, list(state))
         _check_outputs(parameters, self.family)
         return parameters, state
 
     def unroll(
-        self, observations: Nest, state: Sequence[Tensor], starts: Tensor
+        self,
+        observations: Nest,
+        state: Sequence[Tensor],
+        starts: Tensor,
+        layer_noise: Sequence[Tensor] = (),
     ) -> tuple[Mapping[str, Nest], list[Tensor]]:
         """Runs whole sequences; returns (parameters [T, B, ...], states after each step).
 
-        See `recurrent.Recurrent.unroll`.
+        See `recurrent.Recurrent.unroll`; layer_noise as in `step`, [T, B, ...] each.
         """
-        parameters, states = recurrent.unroll(self.actor, observations, list(state), starts)
+        with self.layer_noise.given(ops.merge_time(tuple(layer_noise))):
+            parameters, states = recurrent.unroll(self.actor, observations, list(state), starts)
         _check_outputs(parameters, self.family)
         return parameters, states
 
