@@ -43,9 +43,9 @@ def check_model(model: keras.Model, argument: str) -> None:
     for layer in layers:
         if _is_noisy(layer) and (id(layer) in repeated or not is_noisy(layer)):
             raise ValueError(
-                f"{type(layer).__name__} is noisy while training, which the ratio of new to old "
-                f"probabilities would take for learning. Received: {argument} with the layer "
-                f"{layer.name!r}"
+                f"{type(layer).__name__} is noisy while training, and its noise can't be kept with "
+                "the samples, as that of Keras' own dropout layers can, outside of memories. "
+                f"Received: {argument} with the layer {layer.name!r}"
             )
         if isinstance(layer, _MOVING):
             raise ValueError(
