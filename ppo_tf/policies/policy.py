@@ -83,8 +83,8 @@ def _mode(distribution: Distribution) -> Nest:
 class Policy(keras.Model):
     """An agent: `policy(observations)` is the deterministic action, ready for `env.step`.
 
-    Saves and loads like any Keras model: `policy.save("policy.keras")`. Dropout and other noise in the
-    actor acts where it is given, see `networks.noise`: collecting and learning, not evaluating.
+    Saves and loads like any Keras model: `policy.save("policy.keras")`. Dropout and other noise in
+    the actor acts where it is given, see `networks.noise`: collecting and learning, not evaluating.
 
     Args:
         actor: keras.Model from observations [B, ...] to {parameter name: [B, ...]}; the names are
