@@ -12,7 +12,6 @@ import tensorflow_probability as tfp
 from gymnasium.spaces import Box, Discrete, MultiBinary
 
 import ppo_tf
-from ppo_tf import spaces
 from ppo_tf.actions.distributions import noise_of
 from ppo_tf.policies import acting, litert_conversion
 from ppo_tf.policies.litert_engine import LiteRTEngine
@@ -64,15 +63,9 @@ def away_from_zero(policy):
             variable.assign(variable + change)
 
 
-def observe(envs, seed=0):
-    """Draws observations in the dtypes in which a collector hands them to the policy."""
-    drawn = helpers.observe(envs.single_observation_space, (BATCH,), seed)
-    return tf.nest.map_structure(lambda x: x.astype(spaces.observed_dtype(x.dtype)), drawn)
-
-
 def parameters_of(policy, envs):
     """The distribution's parameters for some observations: what shapes its noise."""
-    return policy.parameters(observe(envs))
+    return policy.parameters(helpers.seen(envs.single_observation_space, (BATCH,)))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -85,7 +78,7 @@ def test_litert_computes_what_keras_does(name):
     noise = noise_of(policy.family)
     drawn = noise.draw(seeds.derive_generator(1, "acting", 0), 3, parameters_of(policy, envs))
     for step in range(3):
-        observations = observe(envs, seed=step)
+        observations = helpers.seen(envs.single_observation_space, (BATCH,), seed=step)
         raw, action = engine(observations, step, NONE)
         noise_of_step = tf.nest.map_structure(lambda x: tf.constant(x[step]), drawn)  # noqa: B023
         expected = noise.from_noise(policy.parameters(observations), noise_of_step)
@@ -103,7 +96,9 @@ def test_both_engines_make_the_same_of_the_same_noise(name):
     for engine in ENGINES:
         act = acting.make_acting(policy, envs, engine)
         act.begin(6, seed=1, iteration=0)
-        observations = [observe(envs, seed) for seed in range(6)]
+        observations = [
+            helpers.seen(envs.single_observation_space, (BATCH,), seed) for seed in range(6)
+        ]
         made[engine] = [act(o, step, NONE) for step, o in enumerate(observations)]
     for one, other in zip(made["litert"], made["tensorflow"], strict=True):
         helpers.assert_close(one, other, rtol=1e-4, atol=1e-4)
