@@ -154,7 +154,7 @@ def log_softmax(logits):
 def test_an_update_uses_the_masks_for_both_distributions(envs):
     """Gradient and divergences by hand, from the masks of the trajectory."""
     actor = model("actor", layers.Dropout(0.5))
-    learner = learner_of(actor, jit_compile=True)
+    learner = learner_of(actor)
     trajectory = collect(learner, envs)
     (kept,) = trajectory.layer_noise
     advantages = trajectory.rewards  # every episode has one step
