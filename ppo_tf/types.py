@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -109,6 +109,8 @@ class Trajectory(NamedTuple):
         truncated: bool [T, B], the episode was cut short; its future exists but is not seen.
         valid: bool [T, B], False on rows that are not transitions, such as an auto-reset.
         starts: bool [T, B], the row is the first of an episode, where recurrent state is reset.
+        layer_noise: [T, B, ...] for each call of a layer with noise, such as Dropout, in the actor:
+            what it drew when the policy acted; empty without such layers.
     """
 
     observations: Nest
@@ -119,6 +121,7 @@ class Trajectory(NamedTuple):
     truncated: Tensor
     valid: Tensor
     starts: Tensor
+    layer_noise: Sequence[Tensor] = ()
 
 
 ESTIMATOR_KEYWORDS = Keywords(

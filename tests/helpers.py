@@ -13,7 +13,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tu
 from tensorflow.python.framework.ops import gradient_registry
 
 import ppo_tf
-from ppo_tf.spaces import flatten, unflatten
+from ppo_tf.spaces import flatten, observed_dtype, unflatten
 from ppo_tf.spaces.masks import segment_sizes
 
 
@@ -85,6 +85,12 @@ def observe(space, shape, seed=0):
                 observations[path][...] |= 1 - observations[path].max(-1, keepdims=True)
                 observations[path][..., 0] = 1
     return observations
+
+
+def seen(space, shape, seed=0):
+    """Draws `observe`'s observations in the dtypes in which a collector hands them to a policy."""
+    drawn = observe(space, shape, seed)
+    return tf.nest.map_structure(lambda x: x.astype(observed_dtype(x.dtype)), drawn)
 
 
 def merge(nest):

@@ -2,6 +2,7 @@
 
 import itertools
 
+import gymnasium
 import helpers
 import keras
 import numpy as np
@@ -39,6 +40,9 @@ CASES = {
     "observations_discrete": (environments(Discrete(5, start=3), Discrete(3)), {}),
     "observations_uint8": (environments(Box(0, 255, (2, 2, 3), np.uint8), Discrete(3)), {}),
     "observations_float64": (environments(Box(-1.0, 1.0, (2, 3), np.float64), Discrete(3)), {}),
+    "observations_float16": (environments(Box(-1.0, 1.0, (3,), np.float16), Discrete(3)), {}),
+    "box_float64": (environments(helpers.box(3), Box(-0.1, 0.7, (2,), np.float64)), {}),
+    "box_float16": (environments(helpers.box(3), Box(-0.1, 0.7, (2,), np.float16)), {}),
     "multi_discrete": (environments(helpers.box(3), helpers.MULTI_DISCRETE), {}),
     "multi_binary": (environments(helpers.box(3), MultiBinary((2, 2))), {}),
     "full_covariance": (BOX, {"continuous": "full_covariance"}),
@@ -61,7 +65,7 @@ def away_from_zero(policy):
 
 def parameters_of(policy, envs):
     """The distribution's parameters for some observations: what shapes its noise."""
-    return policy.parameters(helpers.observe(envs.single_observation_space, (BATCH,)))
+    return policy.parameters(helpers.seen(envs.single_observation_space, (BATCH,)))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -74,7 +78,7 @@ def test_litert_computes_what_keras_does(name):
     noise = noise_of(policy.family)
     drawn = noise.draw(seeds.derive_generator(1, "acting", 0), 3, parameters_of(policy, envs))
     for step in range(3):
-        observations = helpers.observe(envs.single_observation_space, (BATCH,), seed=step)
+        observations = helpers.seen(envs.single_observation_space, (BATCH,), seed=step)
         raw, action = engine(observations, step, NONE)
         noise_of_step = tf.nest.map_structure(lambda x: tf.constant(x[step]), drawn)  # noqa: B023
         expected = noise.from_noise(policy.parameters(observations), noise_of_step)
@@ -93,7 +97,7 @@ def test_both_engines_make_the_same_of_the_same_noise(name):
         act = acting.make_acting(policy, envs, engine)
         act.begin(6, seed=1, iteration=0)
         observations = [
-            helpers.observe(envs.single_observation_space, (BATCH,), s) for s in range(6)
+            helpers.seen(envs.single_observation_space, (BATCH,), seed) for seed in range(6)
         ]
         made[engine] = [act(o, step, NONE) for step, o in enumerate(observations)]
     for one, other in zip(made["litert"], made["tensorflow"], strict=True):
@@ -134,6 +138,48 @@ def test_a_memory_is_kept_from_step_to_step_and_emptied_where_episodes_start(cel
             for kept, expected in zip(act.engine.state, state, strict=True):
                 np.testing.assert_allclose(kept, expected, rtol=1e-5, atol=1e-6)
     assert np.abs(state[0]).max() > 0.01
+
+
+class Floats(gymnasium.Env):
+    """Observes (0.1, 0.2) and acts in a Box, both of one dtype; keeps the actions."""
+
+    def __init__(self, dtype):
+        self.observation_space = self.action_space = Box(-0.1, 0.7, (2,), dtype)
+        self.actions = []
+
+    def reset(self, **_):
+        return np.array([0.1, 0.2], self.observation_space.dtype), {}
+
+    def step(self, action):
+        self.actions.append(action)
+        return *self.reset()[:1], 1.0, False, False, {}
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float16])
+def test_boxes_of_other_floats_keep_the_fast_engine(dtype, monkeypatch):
+    envs = gymnasium.vector.SyncVectorEnv([lambda: Floats(dtype)] * 2)
+    policy = helpers.make_policy(envs, initial_scale=3.0)  # saturates
+    collector = ppo_tf.VectorCollector(envs, policy, horizon=16)
+    assert collector.acting.description == "LiteRT"
+    seen = []
+    act = LiteRTEngine.__call__
+
+    def spy(engine, observations, *rest):
+        seen.append(observations)
+        return act(engine, observations, *rest)
+
+    monkeypatch.setattr(LiteRTEngine, "__call__", spy)
+    trajectory, _ = collector.collect()
+    np.testing.assert_array_equal(seen, trajectory.observations)
+    assert seen[0].dtype == trajectory.observations.dtype == np.float32
+    taken = np.stack(envs.envs[0].actions)
+    assert taken.dtype == dtype
+    assert all(envs.single_action_space.contains(action) for action in taken)
+    expected = policy.action_map(tf.constant(trajectory.actions[:, 0])).numpy()
+    np.testing.assert_array_equal(taken, expected)
+    space = envs.single_action_space
+    for bound in (space.low[0], space.high[0]):  # to the precision of float32
+        assert np.abs(taken - bound).min() < 1e-7
 
 
 def test_a_policy_for_other_actions_is_refused():

@@ -117,6 +117,24 @@ def test_clip_maps_raw_plus_minus_one_to_the_bounds(space):
     np.testing.assert_allclose(highest[sides], space.high[sides], rtol=1e-6, atol=1e-6)
 
 
+@each_bounds
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_a_box_so_narrow_that_rounding_would_leave_it(dtype, bounds):
+    low = np.full(2, 0.1, dtype)
+    for high in (low, np.nextafter(low, np.array(1.0, dtype))):
+        space = Box(low, high, (2,), dtype)
+        for action in to_actions(space, bounds, [-1e6, -0.5, 0.0, 0.5, 1e6]):
+            assert space.contains(action), action
+
+
+@each_bounds
+def test_bounds_that_are_float16_are_reached(bounds):
+    space = Box(-0.1, 0.7, (2,), np.float16)
+    actions = to_actions(space, bounds, [-1e6, 0.0, 1e6])
+    assert all(space.contains(action) for action in actions)
+    np.testing.assert_array_equal(actions[[0, 2]], [space.low, space.high])
+
+
 def test_golden_clip():
     # center .5, half-width 1.5: .5 + 1.5 * .5 = 1.25; .5 - 1.5 * 2 = -2.5, clipped to -1
     actions = to_actions(Box(-1.0, 2.0, (1,)), "clip", [0.5, -2.0])

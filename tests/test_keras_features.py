@@ -73,13 +73,14 @@ def test_losses_that_layers_add_are_those_of_the_minibatch(jit_compile):
     assert metrics["model_loss"] == pytest.approx(2 * (data.observations**2).mean(), rel=1e-5)
 
 
+class OwnDropout(keras.layers.Dropout):
+    """May compute anything."""
+
+
 @pytest.mark.parametrize(
     "layer",
     [
-        keras.layers.Dropout(0.1),
-        keras.layers.GaussianNoise(0.1),
-        keras.layers.GaussianDropout(0.1),
-        keras.layers.AlphaDropout(0.1),
+        OwnDropout(0.1),
         keras.layers.BatchNormalization(),
         keras.layers.SpectralNormalization(keras.layers.Dense(3)),
     ],

@@ -55,7 +55,7 @@ def jobs():
         noise = step.draw_noise(np.random.default_rng(1), STEPS)
         starts = np.arange(BATCH) == np.arange(STEPS)[:, None]
         rollout = [
-            (helpers.observe(space, (BATCH,), seed=t), t, starts[t].copy()) for t in range(STEPS)
+            (helpers.seen(space, (BATCH,), seed=t), t, starts[t].copy()) for t in range(STEPS)
         ]
         made[name] = (convert(step), weights, noise, rollout)
     return made

@@ -103,11 +103,12 @@ class _BoxAction:
         return tf.reshape(raw, [-1, *self.shape])
 
     def _bounded(self, action: Tensor) -> Tensor:
-        """Casts and clips: rounding must not carry an action past a bound."""
-        info = np.finfo(self.dtype)
-        low = np.maximum(self.low, info.min).astype(self.dtype)
-        high = np.minimum(self.high, info.max).astype(self.dtype)
-        return tf.clip_by_value(tf.cast(action, self.dtype), low, high)
+        """Clips and casts: rounding must not carry an action past a bound."""
+        low, high = _float32_within(self.low, self.high, self.dtype)
+        if (low > high).any():  # so narrow a Box that no float32 is in it
+            low, high = self.low.astype(self.dtype), self.high.astype(self.dtype)
+            action = tf.cast(action, self.dtype)
+        return tf.cast(tf.clip_by_value(action, low, high), self.dtype)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
@@ -233,6 +234,20 @@ class JointAction:
         """Creates an instance from the result of `get_config`."""
         deserialize = keras.saving.deserialize_keras_object
         return cls({path: deserialize(value) for path, value in config["maps"].items()})
+
+
+def _float32_within(low: np.ndarray, high: np.ndarray, dtype: str) -> tuple[np.ndarray, np.ndarray]:
+    """The outermost float32 numbers that are within bounds of a dtype.
+
+    Clipping comes before the cast to float64 or float16, in which LiteRT has no arithmetic.
+    """
+    most = min(np.finfo(dtype).max, np.finfo(np.float32).max)
+    low, high = np.clip(low, -most, most), np.clip(high, -most, most)
+    low32, high32 = low.astype(np.float32), high.astype(np.float32)
+    if dtype == "float64":  # elsewhere, the nearest is the bound itself
+        low32 = np.where(low32 < low, np.nextafter(low32, np.float32(np.inf)), low32)
+        high32 = np.where(high32 > high, np.nextafter(high32, np.float32(-np.inf)), high32)
+    return low32, high32
 
 
 def _tuples(value: Any) -> Any:

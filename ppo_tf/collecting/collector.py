@@ -114,6 +114,7 @@ class VectorCollector:
             truncated=rows.truncated,
             valid=valid,
             starts=starts,
+            layer_noise=self.acting.layer_noise,
         )
         return trajectory, episodes
 
@@ -130,8 +131,7 @@ class VectorCollector:
         t = 0
         try:
             for t in range(self.horizon):
-                rows.see(t, observations)
-                raw, action = act(observations, t, starting)
+                raw, action = act(rows.see(t, observations), t, starting)
                 rows.actions.append(raw)
                 observations, rewards[t], terminated[t], truncated[t], infos = step_envs(action)
                 observations, starting = after(t, rows, observations, infos)

@@ -42,9 +42,7 @@ class Rows:
 
     def __init__(self, horizon: int, observations: Arrays):
         def room(batch: np.ndarray) -> np.ndarray:
-            # Models compute in float32: storing more would only be copied.
-            dtype = np.float32 if np.issubdtype(batch.dtype, np.floating) else batch.dtype
-            return np.empty((horizon + 1, *batch.shape), dtype)
+            return np.empty((horizon + 1, *batch.shape), spaces.observed_dtype(batch.dtype))
 
         self.seen: Arrays = spaces.map_leaves(room, observations)
         some = next(iter(self.seen.values())) if isinstance(self.seen, dict) else self.seen
@@ -54,9 +52,11 @@ class Rows:
         self.terminated, self.truncated = np.empty(shape, bool), np.empty(shape, bool)
         self.finals: list[Final] = []
 
-    def see(self, step: int, observations: Arrays) -> None:
-        """Stores what the agent sees before a step, [B, ...]."""
+    def see(self, step: int, observations: Arrays) -> Arrays:
+        """Stores and returns what the agent sees before a step, [B, ...], in its own dtypes."""
         _store(self.seen, step, observations)
+        seen: Arrays = spaces.map_leaves(lambda x: x[step], self.seen)
+        return seen
 
     def successors(self) -> Arrays:
         """The true successors [T, B, ...]: at an episode's end its final observation."""

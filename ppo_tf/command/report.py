@@ -112,8 +112,7 @@ def trajectory_specs(
     shape = (horizon, envs.num_envs)
 
     def observed(space: Any) -> tf.TensorSpec:
-        dtype = np.float32 if np.issubdtype(space.dtype, np.floating) else space.dtype
-        return tf.TensorSpec((*shape, *space.shape), dtype)
+        return tf.TensorSpec((*shape, *space.shape), spaces.observed_dtype(space.dtype))
 
     leaves = spaces.leaves(observation_space(envs))
     observations = tf.nest.map_structure(observed, leaves)
@@ -126,7 +125,10 @@ def trajectory_specs(
     )
     flags = tf.TensorSpec(shape, tf.bool)
     rewards = tf.TensorSpec(shape, tf.float32)
-    return Trajectory(observations, actions, rewards, observations, flags, flags, flags, flags)
+    drawn = learner.objective.layer_noise.draw(np.random.default_rng(0), 1, 1)
+    noise = tuple(tf.TensorSpec((*shape, *x.shape[2:]), x.dtype) for x in drawn)
+    known = (observations, actions, rewards, observations)
+    return Trajectory(*known, flags, flags, flags, flags, noise)
 
 
 def _minibatch_specs(learner: Learner, specs: Trajectory, results: tuple[Any, ...]) -> Batch:
@@ -135,7 +137,10 @@ def _minibatch_specs(learner: Learner, specs: Trajectory, results: tuple[Any, ..
     count = getattr(learner.update_rule, "minibatch_size", samples) // length
     steps: Any = tf.nest.map_structure(
         lambda spec: tf.TensorSpec((length, count, *spec.shape[2:]), spec.dtype),
-        (specs.observations, specs.actions, specs.valid, specs.starts, *results[:4]),
+        (
+            *(specs.observations, specs.actions, specs.valid, specs.starts),
+            *(*results[:4], specs.layer_noise),
+        ),
     )
     models = (learner.policy.actor, learner.critic)
     states: Any = [_specs(recurrent.initial_state(model, count)) for model in models]

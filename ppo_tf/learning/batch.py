@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -19,6 +19,7 @@ class Batch(NamedTuple):
         old_parameters: [L, N, ...], parameters of the distribution that acted.
         old_values: float [L, N], the critic's values before the update.
         advantages, targets: float [L, N].
+        layer_noise: [L, N, ...] for each call of a layer with noise, the actor's first.
         policy_state, critic_state: lists of [N, units], the states before the first step of each
             sequence; empty without a memory.
     """
@@ -31,6 +32,7 @@ class Batch(NamedTuple):
     old_values: Tensor
     advantages: Tensor
     targets: Tensor
+    layer_noise: Sequence[Tensor]
     policy_state: list[Tensor]
     critic_state: list[Tensor]
 

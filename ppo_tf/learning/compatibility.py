@@ -6,8 +6,12 @@ from typing import Any
 
 import keras
 
+from ppo_tf.networks.noise import is_noisy
+from ppo_tf.networks.precision import check_precision
+
 # An update compares the policy that acted with the policy that learns, sample by sample. Layers
-# that compute something else while they train make the two differ for another reason than learning.
+# that compute something else while they train make the two differ for another reason than learning,
+# unless their noise is kept with the sample (`networks/noise.py`).
 _NOISY = (
     keras.layers.Dropout,
     keras.layers.SpatialDropout1D,
@@ -23,19 +27,25 @@ _MOVING = (keras.layers.BatchNormalization, keras.layers.SpectralNormalization)
 def check_model(model: keras.Model, argument: str) -> None:
     """Refuses layers that would do nothing, because models always run with training=False.
 
+    Keras' dropout and noise layers act with noise that is given to them, outside of memories.
+
     Args:
         model: actor or critic.
         argument: name that errors give it.
 
     Raises:
-        ValueError: the model has a layer with noise while it trains, or with statistics of its own.
+        ValueError: the model has a layer with noise while it trains, with statistics of its own, or
+            of a precision that `check_precision` refuses.
     """
-    for layer in model._flatten_layers():
-        if _is_noisy(layer):
+    check_precision(model, argument)
+    layers = model._flatten_layers()
+    repeated = {id(x) for layer in layers if _repeats(layer) for x in layer._flatten_layers()}
+    for layer in layers:
+        if _is_noisy(layer) and (id(layer) in repeated or not is_noisy(layer)):
             raise ValueError(
-                f"{type(layer).__name__} is noisy while training, which the ratio of new to old "
-                f"probabilities would take for learning. Received: {argument} with the layer "
-                f"{layer.name!r}"
+                f"{type(layer).__name__} is noisy while training, and its noise can't be kept with "
+                "the samples, as that of Keras' own dropout layers can, outside of memories. "
+                f"Received: {argument} with the layer {layer.name!r}"
             )
         if isinstance(layer, _MOVING):
             raise ValueError(
@@ -43,6 +53,13 @@ def check_model(model: keras.Model, argument: str) -> None:
                 "ppo_tf.RunningNormalization or keras.layers.LayerNormalization. Received: "
                 f"{argument} with the layer {layer.name!r}"
             )
+
+
+def _repeats(layer: keras.Layer) -> bool:
+    """Whether a layer calls those in it once per time step."""
+    return hasattr(layer, "state_size") or isinstance(
+        layer, keras.layers.RNN | keras.layers.TimeDistributed | keras.layers.Bidirectional
+    )
 
 
 def _is_noisy(layer: keras.Layer) -> bool:

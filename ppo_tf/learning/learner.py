@@ -241,6 +241,7 @@ class Learner:
             self._compile()  # a layer was frozen, or thawed, since
         length, sequences = self.sequence_length, math.prod(shape) // self.sequence_length
         draws = self.update_rule.draw(sequences, length, self.seed, self.iterations)
+        trajectory = self.objective.with_layer_noise(trajectory, self.seed, self.iterations)
         trajectory, draws = tf.nest.map_structure(tf.convert_to_tensor, (trajectory, draws))
         tensors, explained_variance, finite = self._compiled(trajectory, draws)
         metrics = {name: float(tensor) for name, tensor in tensors.items()}
@@ -330,7 +331,8 @@ class Learner:
         )
         length = self.sequence_length
         facts = (trajectory.observations, trajectory.actions, trajectory.valid, trajectory.starts)
-        steps: Any = ops.to_sequences((*facts, old_parameters, values, advantages, targets), length)
+        estimates = (old_parameters, values, advantages, targets)
+        steps: Any = ops.to_sequences((*facts, *estimates, trajectory.layer_noise), length)
         states: Any = (
             first_states(policy_state, policy_states, length),
             first_states(critic_state, critic_states, length),
@@ -354,7 +356,7 @@ class Learner:
     def _finish(self, trajectory: Trajectory, start: _Start) -> Metrics:
         """Measures the change of the policy, and updates what changes once per update."""
         new_parameters, _ = self.policy.unroll(
-            trajectory.observations, start.policy_state, trajectory.starts
+            trajectory.observations, start.policy_state, trajectory.starts, trajectory.layer_noise
         )
         old_dist = self.policy.family(**ops.merge_time(start.acted))
         new_dist = self.policy.family(**ops.merge_time(new_parameters))

@@ -39,7 +39,8 @@ def old_distribution(
         policy's states after each step), all [T, B, ...].
     """
     rows = (trajectory.observations, policy_state, trajectory.starts)
-    acted, states = policy.unroll(*rows)
+    noise = trajectory.layer_noise
+    acted, states = policy.unroll(*rows, noise)
     learning = [layer for layer in layers.normalizations(policy) if layer.trainable]
     unseen = [tf.equal(layer.count, 0.0) for layer in learning]
     with layers.learn_statistics(tf.cast(ops.merge_time(trajectory.valid), tf.float32)):
@@ -51,5 +52,5 @@ def old_distribution(
     if not unseen:
         return acted, acted, states
     first = tf.reduce_any(unseen)
-    old = tf.cond(first, lambda: policy.unroll(*rows)[0], lambda: acted)
+    old = tf.cond(first, lambda: policy.unroll(*rows, noise)[0], lambda: acted)
     return acted, old, states

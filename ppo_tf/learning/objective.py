@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from ppo_tf import ops
 from ppo_tf.learning.batch import Batch
 from ppo_tf.networks import models, recurrent
+from ppo_tf.networks.noise import LayerNoise, find_noise
 from ppo_tf.policies.policy import Policy
-from ppo_tf.support import keywords
+from ppo_tf.support import keywords, seeds
 from ppo_tf.types import (
     ESTIMATOR_KEYWORDS,
     LOSS_KEYWORDS,
@@ -73,7 +75,7 @@ class Objective:
 
     def __post_init__(self) -> None:
         # Inspects the signatures now, so that a component that needs too much is refused early.
-        _ = self._advantages, self._policy_loss, self._errors
+        _ = self._advantages, self._policy_loss, self._errors, self.layer_noise
 
     @functools.cached_property
     def _advantages(self) -> Callable[..., tuple[Tensor, Tensor]]:
@@ -86,6 +88,34 @@ class Objective:
     @functools.cached_property
     def _errors(self) -> Callable[..., Tensor]:
         return keywords.taking(self.value_loss, VALUE_LOSS_KEYWORDS, "value_loss")
+
+    @functools.cached_property
+    def layer_noise(self) -> LayerNoise:
+        """What the layers with noise draw for the samples: the actor's first, then those that only
+        the critic has."""
+        sites = self.policy.layer_noise.sites
+        of_actor = {id(site.layer) for site in sites}
+        of_critic = find_noise(self.critic).sites
+        return LayerNoise([*sites, *(s for s in of_critic if id(s.layer) not in of_actor)])
+
+    def with_layer_noise(self, trajectory: Trajectory, seed: int, iteration: int) -> Trajectory:
+        """Adds what the critic's own layers draw, if any.
+
+        Raises:
+            ValueError: the trajectory has not what the actor's layers drew.
+        """
+        sites, given = self.layer_noise.sites, trajectory.layer_noise
+        count = len(self.policy.layer_noise.sites)
+        if len(given) != count:
+            raise ValueError(
+                "layer_noise must have what each layer with noise in the actor drew, "
+                f"{[site.layer.name for site in sites[:count]]}, as a VectorCollector gives it. "
+                f"Received: {len(given)} draws"
+            )
+        generator = seeds.derive_generator(seed, "critic's layer noise", iteration)
+        shape = np.shape(trajectory.rewards)
+        own = LayerNoise(sites[count:]).draw(generator, *shape)
+        return trajectory._replace(layer_noise=(*given, *own))
 
     @functools.cached_property
     def joint(self) -> keras.Model | None:
@@ -141,7 +171,8 @@ class Objective:
 
     def terms(self, batch: Batch) -> Terms:
         """Computes the losses of policy and critic on a minibatch with their current weights."""
-        parameters, values = self._forward(batch)
+        with self.layer_noise.given(ops.merge_time(tuple(batch.layer_noise))):
+            parameters, values = self._forward(batch)
         observations, actions, valid, old_parameters, parameters, advantages = ops.merge_time(
             (
                 *(batch.observations, batch.actions, batch.valid),

@@ -45,6 +45,7 @@ def make_cell(cell: str | keras.layers.Layer, units: int, seeds: Seeds) -> keras
         units,
         kernel_initializer=orthogonal(seed=seeds.next()),
         recurrent_initializer=orthogonal(seed=seeds.next()),
+        dtype="float32",  # whatever the other layers compute in
         seed=seeds.next(),  # for dropout: unused here, but Keras makes it a variable all the same
     )
 

@@ -1,4 +1,8 @@
-"""The last layers of actors and critics: features in, distribution parameters or values out."""
+"""The last layers of actors and critics: features in, distribution parameters or values out.
+
+They compute in float32, whatever the layers before them do: small differences between two
+distributions are what PPO works on.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +36,7 @@ class _Request(NamedTuple):
 def _linear(request: _Request) -> Tensor:
     """A dense layer with a small orthogonal gain: in every state, training starts from the
     distribution's default."""
-    layer = dense(request.size, POLICY_GAIN, request.seeds, name=request.name)
+    layer = dense(request.size, POLICY_GAIN, request.seeds, name=request.name, dtype="float32")
     return layer(request.features)
 
 
@@ -44,7 +48,8 @@ def _scale_diag(request: _Request) -> Tensor:
                 "A state-independent 'scale_diag' needs a parameter 'loc' for the same action. "
                 f"Received: {sorted(request.made)}"
             )
-        return StateIndependentScale(request.initial_scale, name=request.name)(request.made["loc"])
+        layer = StateIndependentScale(request.initial_scale, name=request.name, dtype="float32")
+        return layer(request.made["loc"])
     # softplus(x + shift) is initial_scale at x = 0; the floor keeps the density finite.
     shift = inverse_softplus(request.initial_scale)
     return keras.ops.softplus(_linear(request) + shift) + 1e-5
@@ -52,7 +57,7 @@ def _scale_diag(request: _Request) -> Tensor:
 
 def _scale_tril(request: _Request) -> Tensor:
     """Linear, and `initial_scale` times the identity where the features are 0."""
-    layer = dense(request.size, POLICY_GAIN, request.seeds, name=request.name)
+    layer = dense(request.size, POLICY_GAIN, request.seeds, name=request.name, dtype="float32")
     output = layer(request.features)
     if request.initial_scale != 1.0:  # the identity is at 0
         n = math.isqrt(2 * request.size)  # size = n (n + 1) / 2
@@ -62,7 +67,8 @@ def _scale_tril(request: _Request) -> Tensor:
 
 def _directions(request: _Request) -> Tensor:
     """Each feature's share of the noise: generalised state-dependent exploration."""
-    layer = ExplorationDirections(request.size, request.initial_scale, name=request.name)
+    size, initial = request.size, request.initial_scale
+    layer = ExplorationDirections(size, initial, name=request.name, dtype="float32")
     return layer(request.features)
 
 
@@ -122,7 +128,7 @@ def parameter_heads(
             made[name] = HEADS.get(name, _linear)(request)
         if path in masks:
             _check_mask(path, sizes, masks[path])
-            layer = MaskLogits(name=f"{prefix}logits_masked")
+            layer = MaskLogits(name=f"{prefix}logits_masked", dtype="float32")
             made["logits"] = layer(made["logits"], masks[path])
         return {name: made[name] for name in sizes}
 
@@ -134,7 +140,9 @@ def parameter_heads(
 
 def value_head(features: Tensor, seeds: Seeds) -> Tensor:
     """Returns values float [B], linear in features float [B, F]."""
-    return keras.ops.squeeze(dense(1, VALUE_GAIN, seeds, name="value")(features), -1)
+    return keras.ops.squeeze(
+        dense(1, VALUE_GAIN, seeds, name="value", dtype="float32")(features), -1
+    )
 
 
 def has_scale(parameters: Parameters) -> bool:

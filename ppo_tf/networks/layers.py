@@ -85,6 +85,7 @@ class RunningNormalization(keras.layers.Layer):
 
     def __init__(self, clip: float = 10.0, epsilon: float = 1e-8, **kwargs: Any):
         super().__init__(**kwargs)
+        self.autocast = False  # bfloat16 would lose digits of what is about to be centred
         self.clip = clip
         self.epsilon = epsilon
 
@@ -98,16 +99,17 @@ class RunningNormalization(keras.layers.Layer):
 
     def call(self, inputs: Tensor) -> Tensor:
         """Normalises inputs float [B, ...]; returns float of the same shape."""
+        inputs = keras.ops.cast(inputs, "float32")
         if _learning and self.trainable and _learning[-1].lets_learn(self):
             weights = tf.cast(_learning[-1].weights, tf.float32)
-            inputs32 = tf.cast(inputs, tf.float32)
             known = (self.count.value, self.mean.value, self.variance.value)
-            bounded = ops.without_outliers(*known, inputs32, weights)
+            bounded = ops.without_outliers(*known, inputs, weights)
             moments = ops.merge_moments(*known, bounded, weights)
             for weight, value in zip((self.count, self.mean, self.variance), moments, strict=True):
                 weight.assign(value)
         normalized = (inputs - self.mean) * keras.ops.rsqrt(self.variance + self.epsilon)
-        return keras.ops.clip(normalized, -self.clip, self.clip)
+        clipped = keras.ops.clip(normalized, -self.clip, self.clip)
+        return keras.ops.cast(clipped, self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

@@ -169,7 +169,10 @@ def mlp(
     """
     seeds = Seeds(seed)
     inputs, features = _encode(envs, seeds, **options)
-    heads = {key: dense(size, gain, seeds, name=key)(features) for key, size in outputs.items()}
+    heads = {
+        key: dense(size, gain, seeds, name=key, dtype="float32")(features)
+        for key, size in outputs.items()
+    }
     return keras.Model(inputs, heads, name=name)
 
 

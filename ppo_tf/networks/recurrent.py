@@ -12,6 +12,7 @@ from ppo_tf import ops
 from ppo_tf.actions.specs import ActionSpec
 from ppo_tf.networks import cells, layers, models
 from ppo_tf.networks.initialization import Seeds
+from ppo_tf.networks.precision import as_float32
 from ppo_tf.spaces.masks import MASK_KEY
 from ppo_tf.types import Nest, Tensor
 
@@ -34,7 +35,7 @@ class Recurrent(keras.Model):
     def __init__(
         self, encoder: keras.Model, cell: keras.layers.Layer, head: keras.Model, **kwargs: Any
     ):
-        super().__init__(**kwargs)
+        super().__init__(**{"dtype": "float32", **kwargs})
         self.encoder, self.cell, self.head = encoder, cell, head
         if not cell.built:
             cell.build(tuple(encoder.output.shape))
@@ -81,7 +82,7 @@ class Recurrent(keras.Model):
         if isinstance(self.head.input, dict):
             known = observations if isinstance(observations, dict) else {}
             return forward(self.head, {**known, "features": output})
-        return self.head(output, training=False)
+        return forward(self.head, output)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, serialised."""
@@ -158,7 +159,8 @@ def recurrent_critic(
 
 
 def forward(model: keras.Model, observations: Nest) -> Any:
-    """Runs a model; from a dict of observations it gets only the leaves that it takes.
+    """Runs a model; from a dict of observations it gets only the leaves that it takes. Its outputs
+    are float32 even if it computes in bfloat16.
 
     Raises:
         ValueError: a leaf that the model needs is missing.
@@ -171,7 +173,7 @@ def forward(model: keras.Model, observations: Nest) -> Any:
                 f"Received: {sorted(observations)}, without {sorted(missing)}"
             )
         observations = {path: observations[path] for path in model.input}
-    return model(observations, training=False)
+    return as_float32(model(observations, training=False))
 
 
 def input_paths(model: keras.Model) -> set[str] | None:

@@ -9,6 +9,7 @@ a compiled TensorFlow function. Both draw from the same distribution.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import gymnasium
@@ -38,11 +39,13 @@ class Acting:
     Attributes:
         engine: as given.
         description: as given.
+        layer_noise: what the actor's layers with noise draw in the rollout, [T, B, ...] each.
     """
 
     def __init__(self, step: PolicyStep, engine: Engine, description: str):
         self.engine = engine
         self.description = description
+        self.layer_noise: Sequence[np.ndarray] = ()
         self._step = step
 
     def begin(self, steps: int, seed: int, iteration: int) -> None:
@@ -54,7 +57,11 @@ class Acting:
             iteration: of the run; with the seed it decides the noise.
         """
         generator = seeds.derive_generator(seed, "acting", iteration)
-        self.engine.begin(self._step.read_weights(), self._step.draw_noise(generator, steps))
+        noise = self._step.draw_noise(generator, steps)
+        generator = seeds.derive_generator(seed, "layer noise", iteration)
+        self.layer_noise = self._step.draw_layer_noise(generator, steps)
+        noise = self._step.joined(noise, self.layer_noise)
+        self.engine.begin(self._step.read_weights(), noise)
 
     def __call__(self, observations: Nest, step: int, starts: np.ndarray) -> tuple[Nest, Nest]:
         """Raw actions and the environment's actions [B, ...], see `Engine`."""

@@ -26,8 +26,8 @@ def observed_paths(policy: Policy, envs: gymnasium.vector.VectorEnv) -> list[str
 def example_observations(
     envs: gymnasium.vector.VectorEnv, generator: np.random.Generator, paths: list[str]
 ) -> Nest:
-    """Draws observations [num_envs, ...] of moderate magnitude; of a composite space, only the
-    leaves `paths`. The spaces' own random state stays as it is."""
+    """Draws observations [num_envs, ...] of moderate magnitude, as they reach the policy; of a
+    composite space, only the leaves `paths`. The spaces' own random state stays as it is."""
 
     def draw(space: Any) -> np.ndarray:
         shape = (envs.num_envs, *(space.shape or ()))
@@ -41,7 +41,7 @@ def example_observations(
             values = generator.normal(size=shape)
         else:
             values = generator.integers(space.low, space.high, size=shape, endpoint=True)
-        return values.astype(space.dtype)
+        return values.astype(spaces.observed_dtype(space.dtype))
 
     leaves = spaces.leaves(observation_space(envs))
     return (

@@ -19,9 +19,10 @@ class Arguments(NamedTuple):
 
     Attributes:
         weights: of the actor, in the order of `PolicyStep.read_weights`.
-        observations: [B, ...]; of a composite space the leaves that the actor takes.
+        observations: [B, ...], in the dtypes of `spaces.observed_dtype`; of a composite space the
+            leaves that the actor takes.
         state: the memory, each part [B, units]; empty without one.
-        noise: of this step, one row of `PolicyStep.draw_noise`.
+        noise: of this step, one row of `PolicyStep.joined`.
     """
 
     weights: Sequence[Tensor]
@@ -60,7 +61,7 @@ class Engine(Protocol):
         """Returns raw actions and the environment's actions, NumPy arrays [B, ...].
 
         Args:
-            observations: [B, ...].
+            observations: [B, ...], in the dtypes of `spaces.observed_dtype`.
             step: of the rollout; picks the row of the noise.
             starts: bool [B], where an episode begins: the memory is emptied there.
         """

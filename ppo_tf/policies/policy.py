@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,10 +10,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from ppo_tf import ops
 from ppo_tf.actions.distributions import Joint, deserialize_family, serialize_family
 from ppo_tf.actions.specs import Continuous, action_spec
 from ppo_tf.networks import recurrent
 from ppo_tf.networks.models import Environment, action_space, mlp_actor
+from ppo_tf.networks.noise import LayerNoise, find_noise
+from ppo_tf.networks.precision import check_precision
 from ppo_tf.types import ActionMap, Distribution, DistributionFamily, Nest, Tensor
 
 
@@ -79,7 +83,8 @@ def _mode(distribution: Distribution) -> Nest:
 class Policy(keras.Model):
     """An agent: `policy(observations)` is the deterministic action, ready for `env.step`.
 
-    Saves and loads like any Keras model: `policy.save("policy.keras")`.
+    Saves and loads like any Keras model: `policy.save("policy.keras")`. Dropout and other noise in
+    the actor acts where it is given, see `networks.noise`: collecting and learning, not evaluating.
 
     Args:
         actor: keras.Model from observations [B, ...] to {parameter name: [B, ...]}; the names are
@@ -91,9 +96,10 @@ class Policy(keras.Model):
             registered with Keras if the policy is saved.
 
     Raises:
-        ValueError: the actor is not built, its outputs are not the distribution's arguments, or the
-            distribution has neither mode nor mean. Of a subclassed actor, whose outputs are not
-            known yet, a collector checks the last two.
+        ValueError: the actor is not built, computes neither in float32 nor in mixed_bfloat16, its
+            outputs are not the distribution's arguments, or the distribution has neither mode nor
+            mean. Of a subclassed actor, whose outputs are not known yet, a collector checks the
+            last two.
     """
 
     def __init__(
@@ -103,12 +109,13 @@ class Policy(keras.Model):
         action_map: ActionMap,
         **kwargs: Any,
     ):
-        super().__init__(**kwargs)
+        super().__init__(**{"dtype": "float32", **kwargs})
         if not actor.built:
             raise ValueError(
                 "The actor must be built: start it with a keras.Input, or call it once. "
                 f"Received: {actor}"
             )
+        check_precision(actor, "actor")
         shown = actor.head if isinstance(actor, recurrent.Recurrent) else actor
         if getattr(shown, "outputs", None):  # a subclassed model's are known when it is called
             _check_outputs(shown.output, family)
@@ -140,22 +147,36 @@ class Policy(keras.Model):
         """Returns the state before an episode, each [batch_size, units]; empty without a memory."""
         return recurrent.initial_state(self.actor, batch_size)
 
+    @functools.cached_property
+    def layer_noise(self) -> LayerNoise:
+        """What the actor's layers with noise draw when the policy acts and learns."""
+        return find_noise(self.actor)
+
     def step(
-        self, observations: Nest, state: Sequence[Tensor]
+        self, observations: Nest, state: Sequence[Tensor], layer_noise: Sequence[Tensor] = ()
     ) -> tuple[Mapping[str, Nest], list[Tensor]]:
-        """Runs one step; returns (the distribution's parameters by name [B, ...], new state)."""
-        parameters, state = recurrent.step(self.actor, observations, list(state))
+        """Runs one step; returns (the distribution's parameters by name [B, ...], new state).
+
+        With draws for the actor's layers with noise, [B, ...] each, they compute with these.
+        """
+        with self.layer_noise.given(layer_noise):
+            parameters, state = recurrent.step(self.actor, observations, list(state))
         _check_outputs(parameters, self.family)
         return parameters, state
 
     def unroll(
-        self, observations: Nest, state: Sequence[Tensor], starts: Tensor
+        self,
+        observations: Nest,
+        state: Sequence[Tensor],
+        starts: Tensor,
+        layer_noise: Sequence[Tensor] = (),
     ) -> tuple[Mapping[str, Nest], list[Tensor]]:
         """Runs whole sequences; returns (parameters [T, B, ...], states after each step).
 
-        See `recurrent.Recurrent.unroll`.
+        See `recurrent.Recurrent.unroll`; layer_noise as in `step`, [T, B, ...] each.
         """
-        parameters, states = recurrent.unroll(self.actor, observations, list(state), starts)
+        with self.layer_noise.given(ops.merge_time(tuple(layer_noise))):
+            parameters, states = recurrent.unroll(self.actor, observations, list(state), starts)
         _check_outputs(parameters, self.family)
         return parameters, states
 

@@ -11,6 +11,7 @@ from ppo_tf.spaces.composite import flatten as flatten
 from ppo_tf.spaces.composite import is_composite as is_composite
 from ppo_tf.spaces.composite import leaves as leaves
 from ppo_tf.spaces.composite import map_leaves as map_leaves
+from ppo_tf.spaces.composite import observed_dtype as observed_dtype
 from ppo_tf.spaces.composite import paths as paths
 from ppo_tf.spaces.composite import unflatten as unflatten
 from ppo_tf.spaces.names import argument_names as argument_names

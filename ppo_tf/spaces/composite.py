@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import gymnasium
+import numpy as np
 
 from ppo_tf.types import Nest
 
@@ -46,6 +47,12 @@ def leaves(space: gymnasium.Space[Any]) -> Leaves:
             raise ValueError(f"The keys of a Dict must not be empty. Received: {space}")
         found[path] = leaf
     return found
+
+
+def observed_dtype(dtype: Any) -> np.dtype[Any]:
+    """Returns the dtype in which observations of a space's dtype reach the policy, acting and
+    learning: float32, in which models compute, for all floats; others stay as they are."""
+    return np.dtype(np.float32 if np.issubdtype(dtype, np.floating) else dtype)
 
 
 def paths(space: gymnasium.Space[Any]) -> list[str]:
