@@ -93,7 +93,7 @@ def test_text_is_parsed_to_a_value(name, text, value):
         ("baseline", 1, "true or false"),
         ("estimator", "td", "one of gae, n_step, reward_to_go"),
         ("estimator", None, "one of gae, n_step, reward_to_go"),
-        ("activation", 3, "a string"),
+        ("activation", 3, "a name"),
         ("hidden_sizes", 64, "integers, such as 64,64, each from 1 to 65536"),
         ("hidden_sizes", [64, 0], "integers, such as 64,64, each from 1 to 65536"),
         ("hidden_sizes", "64", "integers, such as 64,64, each from 1 to 65536"),
