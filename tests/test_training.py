@@ -209,9 +209,10 @@ def test_total_steps_below_one_batch_is_an_error_before_anything_else(fit, share
 
 
 def test_a_horizon_beside_a_collector_is_an_error():
-    learner, data = make_learner()[0], Data([])
+    learner, envs = make_learner()
+    collector = ppo_tf.VectorCollector(envs, learner.policy, HORIZON)
     with pytest.raises(ValueError, match=r"horizon is the collector's own. Received: horizon=7"):
-        ppo_tf.fit(learner, data, total_steps=BATCH, horizon=7)
+        ppo_tf.fit(learner, collector, total_steps=BATCH, horizon=7)
 
 
 @pytest.mark.parametrize("as_collector", [False, True])
