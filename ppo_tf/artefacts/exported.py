@@ -12,7 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from ppo_tf import spaces
-from ppo_tf.artefacts.metadata import METADATA, MODEL, NAMES
+from ppo_tf.artefacts.metadata import METADATA, MODEL, MOST_BYTES, NAMES
+from ppo_tf.support.files import read_regular
 
 
 class ExportedPolicy:
@@ -139,12 +140,13 @@ def _read(policy: str | os.PathLike[str]) -> dict[str, Any]:
             f"policy must be a folder that export_policy wrote. Received: policy={policy}"
         )
     try:
-        content = json.loads((Path(policy) / METADATA).read_text())
+        content = json.loads(read_regular(Path(policy) / METADATA, MOST_BYTES, follow=True))
         if not isinstance(content, dict):
             raise ValueError("it is no JSON object")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise ValueError(
-            f"policy has no readable {METADATA}: {error}. Received: policy={policy}"
+            f"policy has no readable {METADATA}: {reason}. Received: policy={policy}"
         ) from error
     return content
 
