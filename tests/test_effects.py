@@ -8,7 +8,7 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete
 from train_command import TINY
 
-from ppo_tf.command import effects
+from ppo_tf.command import effects, evaluate
 from ppo_tf.command.presets import resolve
 from ppo_tf.command.settings import CHOICES, SETTINGS
 
@@ -137,3 +137,9 @@ def test_the_command_says_it_before_training_and_in_a_dry_run(run, capfd):
     assert capfd.readouterr().err.count(told) == 1
     assert run(env, *TINY, "--n_step=3", "--total_steps=1") == 2
     assert "no effect" not in capfd.readouterr().err  # it did not start
+
+
+def test_evaluate_says_it_too(capsys):
+    assert evaluate.main(["--policy=nowhere", "--env=CartPole-v1", "--video_episodes=2"]) == 2
+    told = "warning: --video_episodes=2 has no effect; it needs --video\n"
+    assert capsys.readouterr().err.startswith(told)

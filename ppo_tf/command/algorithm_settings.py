@@ -292,7 +292,7 @@ ACTIONS: tuple[Declaration, ...] = (
         float,
         1.0,
         "Initial standard deviation of a Gaussian, in half action ranges.",
-        above=0,
+        least=1e-6,  # with 1e-12 the first update is not finite
         only_with={"continuous": (*_DIAGONAL, "full_covariance", "gsde")},
         only_for="Box actions",
     ),
