@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 from train_command import TINY
 
+import ppo_tf
 from ppo_tf.command import evaluate, parsing, running, sizes
 from ppo_tf.command.settings import DEFAULTS
 from ppo_tf.support import memory
@@ -21,6 +22,7 @@ GB = 10**9
         ({"cell": "lstm", "cell_units": 16_000}, "cell_units, hidden_sizes", "49.3"),
         ({"horizon": 10**12}, "horizon, num_envs", "256,000.0"),
         ({"epochs": 10**9}, "epochs, horizon, num_envs", "16,384.0"),
+        ({"continuous": "gsde", "sde_period": 2**53}, "sde_period, num_envs", "288,230,376.2"),
         ({"backend": "async", "num_envs": 65_536}, "num_envs, backend", "262.1"),
     ],
 )
@@ -102,3 +104,10 @@ def test_other_commands_end_in_one_line_too(capsys):
     assert parsing.run(command, evaluate.FLAGS, [], description=None) == 2
     told = "error: too large for this machine's memory: Unable to allocate 7 PiB\n"
     assert capsys.readouterr().err == told
+
+
+def test_the_longest_schedule_is_a_number():
+    options = {"total_steps": 2**53, "horizon": 1, "num_envs": 1, "epochs": 2**31 - 1}
+    schedule = ppo_tf.linear_schedule(1e-3, minibatch_size=1, **options)
+    assert float(schedule(0)) == pytest.approx(1e-3)
+    assert float(schedule(2**40)) == pytest.approx(1e-3)

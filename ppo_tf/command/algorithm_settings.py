@@ -128,6 +128,7 @@ UPDATES: tuple[Declaration, ...] = (
         10,
         "Number of passes over the data per update.",
         least=1,
+        most=2**31 - 1,
     ),
     Declaration(
         "minibatch_size",

@@ -19,6 +19,7 @@ _PARAMETER = 6 * 4
 # its target and the next value.
 _STEP = 2 * (4 + 4) + 4 * 4
 _INDEX = 8  # bytes of a sample's place in an epoch, while it is shuffled
+_NOISE = 4  # bytes of a number that state-dependent exploration holds
 _PROCESS = 4_000_000  # bytes that a process has for itself, at the very least
 _GATES = {"none": 0, "gru": 3, "lstm": 4}
 
@@ -53,10 +54,13 @@ def _least_bytes(s: Mapping[str, Any]) -> dict[tuple[str, ...], int]:
     hidden = sum(a * b for a, b in itertools.pairwise(s["hidden_sizes"]))
     units = s["cell_units"]
     cell = _GATES[s["cell"]] * units * (units + sum(s["hidden_sizes"][-1:]))
+    processes = s["num_envs"] if s["backend"] == "async" else 0
+    held = s["sde_period"] if s["continuous"] == "gsde" else 0
     return {
         ("hidden_sizes",): models * hidden * _PARAMETER,
         ("cell_units", "hidden_sizes"): models * cell * _PARAMETER,
         ("horizon", "num_envs"): steps * _STEP,
         ("epochs", "horizon", "num_envs"): s["epochs"] * (steps // sequence) * _INDEX,
-        ("num_envs", "backend"): s["num_envs"] * _PROCESS * (s["backend"] == "async"),
+        ("num_envs", "backend"): processes * _PROCESS,
+        ("sde_period", "num_envs"): held * s["num_envs"] * _NOISE,
     }
