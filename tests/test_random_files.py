@@ -142,7 +142,7 @@ def check_bytes(learned, folder, outside, change):
     assert used == expected
 
 
-@odd.few(60)
+@odd.few(30)
 @hypothesis.given(BYTES)
 def test_damaged_checkpoints_are_passed_over(learned, tmp_path, outside, change):
     check_bytes(learned, tmp_path / "run", outside, change)
@@ -197,7 +197,7 @@ NO_WARNINGS = pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning") 
 
 
 @NO_WARNINGS
-@odd.few(60)
+@odd.few(30)
 @hypothesis.given(CRAFTED)
 def test_crafted_checkpoints_touch_nothing_else(learned, tmp_path, outside, crafted):
     check_crafted(learned, tmp_path / "run", outside, crafted)
@@ -275,7 +275,7 @@ def check_json(folder, outside, name, change, place, new):
 DAMAGED = (st.sampled_from(list(READERS)), BYTES, PLACES, odd.JSON)
 
 
-@odd.few(150)
+@odd.few(100)
 @hypothesis.given(*DAMAGED)
 def test_damaged_json_is_read_or_refused_in_one_line(tmp_path, outside, name, change, place, new):
     check_json(tmp_path / "folder", outside, name, change, place, new)

@@ -57,7 +57,7 @@ def test_each_setting_takes_or_refuses_each_odd_value(name, planned):
         plan_of([(name, text)], planned)
 
 
-@odd.few(300)
+@odd.few(150)
 @hypothesis.given(FLAGS)
 def test_random_flags_are_used_or_refused_in_one_line(planned, flags):
     plan_of(flags, planned)
@@ -109,7 +109,7 @@ def read(config, folder):
 CONFIGS = st.builds(odd.replaced, st.just(CONFIG), st.sampled_from([*odd.places(CONFIG)]), odd.JSON)
 
 
-@odd.few(300)
+@odd.few(150)
 @hypothesis.given(CONFIGS)
 def test_random_values_in_a_config_are_used_or_refused_in_one_line(tmp_path, config):
     read(config, tmp_path)

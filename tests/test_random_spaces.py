@@ -119,7 +119,7 @@ def check_names_and_values(space):
     assert data_equivalence(spaces.unflatten(space, flat), value)
 
 
-@odd.few(300)
+@odd.few(100)
 @hypothesis.given(ANY_OBSERVATIONS)
 def test_names_and_values_of_random_spaces(space):
     check_names_and_values(space)
@@ -164,7 +164,7 @@ def check_actions(space, continuous):
     assert helpers.contained(space, flat), (space, flat)
 
 
-@odd.few(40)
+@odd.few(25)
 @hypothesis.given(ANY_ACTIONS, CONTINUOUS)
 def test_actions_of_random_spaces(space, continuous):
     check_actions(space, continuous)
@@ -270,7 +270,7 @@ def check_artefacts(observation, action, network, folder):
 NETWORKS = st.sampled_from(["mlp", "gru", "lstm", "shared"])
 
 
-@odd.few(4)
+@odd.few(3)
 @hypothesis.given(OBSERVATIONS, ACTIONS, NETWORKS)
 def test_random_spaces_work_in_every_artefact(tmp_path, observation, action, network):
     check_artefacts(observation, action, network, tmp_path / "folder")
