@@ -96,7 +96,7 @@ def test_text_is_parsed_to_a_value(name, text, value):
         ("baseline", 1, "true or false"),
         ("estimator", "td", "one of gae, n_step, reward_to_go"),
         ("estimator", None, "one of gae, n_step, reward_to_go"),
-        ("activation", 3, "a string"),
+        ("activation", 3, "a name"),
         ("hidden_sizes", 64, "integers, such as 64,64, each from 1 to 65536"),
         ("hidden_sizes", [64, 0], "integers, such as 64,64, each from 1 to 65536"),
         ("hidden_sizes", "64", "integers, such as 64,64, each from 1 to 65536"),
@@ -163,7 +163,7 @@ def test_a_config_is_read_back_as_resolved(config):
     [
         ("learning_rat", 0.1, "is not a setting; did you mean learning_rate"),
         ("learning_rate", "0.1", "learning_rate must be a number above 0"),
-        ("epochs", 1.5, "epochs must be an integer of at least 1"),
+        ("epochs", 1.5, "epochs must be an integer from 1 to 2147483647"),
         ("loss", "hinge", "loss must be one of clip, kl_penalty, policy_gradient"),
         ("gamma", 2, "gamma must be a number from 0 to 1"),
         ("hidden_sizes", ["64"], "hidden_sizes must be integers"),

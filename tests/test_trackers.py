@@ -1,5 +1,6 @@
 """Weights & Biases and MLflow, without a server: what they write equals the logs."""
 
+import functools
 import json
 import struct
 import sys
@@ -72,6 +73,37 @@ def test_a_missing_package_is_an_error_that_names_the_extra(monkeypatch, name, e
     monkeypatch.setitem(sys.modules, extra, None)
     with pytest.raises(ImportError, match=rf"{name} needs .* pip install 'ppo_tf\[{extra}\]'"):
         getattr(ppo_tf, name)("anything")
+
+
+@pytest.mark.parametrize("name", ["a/b", "a#b", "x" * 129])
+def test_a_project_that_wandb_refuses_is_an_error_before_training(name):
+    pytest.importorskip("wandb")
+    with pytest.raises(ValueError, match=rf"Invalid project name.*Received: project='{name}'"):
+        ppo_tf.WandbLogger(name)
+
+
+@pytest.mark.parametrize("name", ["", "x" * 501])
+def test_an_experiment_that_mlflow_refuses_is_an_error_before_training(name):
+    pytest.importorskip("mlflow")
+    with pytest.raises(ValueError, match=rf"1 to 500 characters. Received: experiment='{name}'"):
+        ppo_tf.MLflowLogger(name)
+
+
+def test_a_tracker_that_cannot_start_is_one_of_the_errors_that_commands_name(monkeypatch):
+    mlflow = pytest.importorskip("mlflow")
+    wandb = pytest.importorskip("wandb")
+
+    def fail(*arguments, **options):
+        raise options.pop("error")
+
+    refused = functools.partial(fail, error=wandb.Error("nobody is logged in"))
+    monkeypatch.setattr(wandb, "init", refused)
+    with pytest.raises(ConnectionError, match=r"^Weights & Biases: nobody is logged in$"):
+        loops.Loop(ppo_tf.WandbLogger("probe"))
+    refused = functools.partial(fail, error=mlflow.MlflowException("no server"))
+    monkeypatch.setattr(mlflow, "MlflowClient", refused)
+    with pytest.raises(ConnectionError, match=r"^MLflow: no server$"):
+        loops.Loop(ppo_tf.MLflowLogger("probe"))
 
 
 # Weights & Biases, offline.
@@ -179,6 +211,8 @@ class Server:
 
     def __init__(self):
         self.logged, self.options = [], None
+
+    Error = Exception
 
     def Settings(self, **options):
         return options

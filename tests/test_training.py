@@ -208,16 +208,23 @@ def test_total_steps_below_one_batch_is_an_error_before_anything_else(fit, share
     assert (data.collected, recorder.calls) == (0, [])
 
 
+def test_a_horizon_beside_a_collector_is_an_error():
+    learner, envs = make_learner()
+    collector = ppo_tf.VectorCollector(envs, learner.policy, HORIZON)
+    with pytest.raises(ValueError, match=r"horizon is the collector's own. Received: horizon=7"):
+        ppo_tf.fit(learner, collector, total_steps=BATCH, horizon=7)
+
+
 @pytest.mark.parametrize("as_collector", [False, True])
 def test_a_minibatch_that_does_not_divide_is_an_error_before_anything_else(as_collector):
     learner, envs = make_learner(environments.NAN_REWARD, minibatch_size=7)
     recorder = Recorder()
-    source = envs
+    source, horizon = envs, HORIZON
     if as_collector:
-        source = ppo_tf.VectorCollector(envs, learner.policy, HORIZON)
+        source, horizon = ppo_tf.VectorCollector(envs, learner.policy, HORIZON), None
     with pytest.raises(ValueError) as caught:
         # There are too few steps as well; the minibatch is checked first.
-        ppo_tf.fit(learner, source, total_steps=1, horizon=HORIZON, callbacks=[recorder])
+        ppo_tf.fit(learner, source, total_steps=1, horizon=horizon, callbacks=[recorder])
     assert "minibatch_size=7" in str(caught.value)
     assert f"horizon * num_envs={BATCH}" in str(caught.value)
     assert recorder.calls == []

@@ -40,6 +40,7 @@ class WandbLogger(keras.callbacks.Callback):
 
     Raises:
         ImportError: wandb is not installed.
+        ValueError: W&B refuses the project's name.
     """
 
     def __init__(
@@ -55,6 +56,10 @@ class WandbLogger(keras.callbacks.Callback):
             import wandb
         except ImportError:
             raise ImportError(needs("WandbLogger", "wandb")) from None
+        try:
+            wandb.Settings(project=project)
+        except wandb.Error as error:
+            raise ValueError(f"{error}. Received: project={project!r}") from error
         self._wandb = wandb
         self._directory = directory
         self._options: dict[str, Any] = {"project": project, "name": name, "config": config}
@@ -72,17 +77,24 @@ class WandbLogger(keras.callbacks.Callback):
         self._id = state["id"]
 
     def on_train_begin(self, logs: Logs = None) -> None:
-        """Starts or resumes the run."""
+        """Starts or resumes the run.
+
+        Raises:
+            ConnectionError: W&B can't, for instance because nobody is logged in.
+        """
         self._session.begin()
         if self._directory is not None:
             os.makedirs(self._directory, exist_ok=True)
         resume = {} if self._id is None else {"id": self._id, "resume": "allow"}
-        self._run = self._wandb.init(
-            **{**self._options, **resume},
-            dir=self._directory,
-            reinit="create_new",
-            settings=self._wandb.Settings(silent=True, console="off"),
-        )
+        try:
+            self._run = self._wandb.init(
+                **{**self._options, **resume},
+                dir=self._directory,
+                reinit="create_new",
+                settings=self._wandb.Settings(silent=True, console="off"),
+            )
+        except self._wandb.Error as error:
+            raise ConnectionError(f"Weights & Biases: {error}") from error
         self._id = self._run.id
         self._first = self._run.starting_step  # of a resumed run: after its last step
 
@@ -112,6 +124,7 @@ class MLflowLogger(keras.callbacks.Callback):
 
     Raises:
         ImportError: MLflow is not installed.
+        ValueError: MLflow refuses the experiment's name.
     """
 
     def __init__(
@@ -126,6 +139,11 @@ class MLflowLogger(keras.callbacks.Callback):
             import mlflow
         except ImportError:
             raise ImportError(needs("MLflowLogger", "mlflow")) from None
+        if not 0 < len(experiment) <= 500:  # MLflow says so only when training starts
+            raise ValueError(
+                "The name of an MLflow experiment must have 1 to 500 characters. "
+                f"Received: experiment={experiment!r}"
+            )
         self._mlflow = mlflow
         self._experiment, self._run_name, self._uri = experiment, name, tracking_uri
         self._config = flat_settings(config)
@@ -142,27 +160,44 @@ class MLflowLogger(keras.callbacks.Callback):
         self._id = state["id"]
 
     def on_train_begin(self, logs: Logs = None) -> None:
-        """Starts or resumes the run."""
+        """Starts or resumes the run.
+
+        Raises:
+            ConnectionError: MLflow can't, for instance because there is no server.
+        """
         self._session.begin()
-        with _warnings_only("mlflow"):  # it reports each step of creating a database
+        with self._errors(), _warnings_only("mlflow"):  # it reports how it creates a database
             self._client = self._mlflow.MlflowClient(self._uri)
             self._last = self._start() if self._id is None else self._resume(self._id)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        """Logs the iteration."""
+        """Logs the iteration.
+
+        Raises:
+            ConnectionError: MLflow can't.
+        """
         steps, values = steps_and_values(logs)
         if steps <= self._last:
             return
         now = int(1000 * time.time())
         metric = self._mlflow.entities.Metric
         metrics = [metric(name, value, now, steps) for name, value in values.items()]
-        self._client.log_batch(self._id, metrics=metrics)
+        with self._errors():
+            self._client.log_batch(self._id, metrics=metrics)
 
     def on_train_end(self, logs: Logs = None) -> None:
         """Ends the run, as failed if an exception ended the training."""
         status = "FAILED" if self._session.failed() else "FINISHED"
-        self._client.set_terminated(self._id, status)
+        with self._errors():
+            self._client.set_terminated(self._id, status)
         self._id = None
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except self._mlflow.MlflowException as error:
+            raise ConnectionError(f"MLflow: {error}") from error
 
     def _start(self) -> int:
         """Creates the run; returns its last step, 0."""

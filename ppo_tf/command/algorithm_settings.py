@@ -19,18 +19,30 @@ ADVANTAGES: tuple[Declaration, ...] = (
             Choice("reward_to_go", "the sum of all future rewards", "RewardToGo"),
         ),
     ),
-    Declaration("n_step", int, 5, "Number of rewards that estimator=n_step sums.", least=1),
+    Declaration(
+        "n_step",
+        int,
+        5,
+        "Number of rewards that are summed before the critic's value.",
+        least=1,
+        only_with={"estimator": ("n_step",)},
+    ),
     Declaration("gamma", float, 0.99, "Discount factor per step, 0 to 1.", least=0, most=1),
     Declaration(
         "gae_lambda",
         float,
         0.95,
-        "Lambda of estimator=gae, the weight of longer returns, 0 to 1.",
+        "Lambda of GAE, the weight of longer returns, 0 to 1.",
         least=0,
         most=1,
+        only_with={"estimator": ("gae",)},
     ),
     Declaration(
-        "baseline", bool, True, "Whether estimator=reward_to_go subtracts the critic's value."
+        "baseline",
+        bool,
+        True,
+        "Whether the critic's value is subtracted from the sum of rewards.",
+        only_with={"estimator": ("reward_to_go",)},
     ),
 )
 
@@ -50,15 +62,17 @@ LOSSES: tuple[Declaration, ...] = (
         "clip_epsilon",
         float,
         0.2,
-        "How far loss=clip lets the probability ratio move from 1.",
+        "How far a clipped loss lets the probability ratio, or the value, move.",
         above=0,
+        only_with={"loss": ("clip",), "value_loss": ("clipped",)},
     ),
     Declaration(
         "kl_coefficient",
         float,
         1.0,
-        "Weight of the KL divergence in loss=kl_penalty, per nat.",
+        "Weight of the KL divergence, per nat.",
         least=0,
+        only_with={"loss": ("kl_penalty",)},
     ),
     Declaration(
         "kl_target",
@@ -67,6 +81,7 @@ LOSSES: tuple[Declaration, ...] = (
         "Target KL divergence per update for adapting kl_coefficient, nats.",
         above=0,
         optional=True,
+        only_with={"loss": ("kl_penalty",)},
     ),
     Declaration(
         "entropy_coefficient", float, 0.0, "Weight of the entropy bonus, per nat.", least=0
@@ -113,6 +128,7 @@ UPDATES: tuple[Declaration, ...] = (
         10,
         "Number of passes over the data per update.",
         least=1,
+        most=2**31 - 1,
     ),
     Declaration(
         "minibatch_size",
@@ -134,6 +150,7 @@ UPDATES: tuple[Declaration, ...] = (
         bool,
         False,
         "Whether to recompute advantages before each epoch.",
+        unless={"epochs": 1},
     ),
     Declaration(
         "standardize_advantages",
@@ -155,6 +172,7 @@ NETWORKS: tuple[Declaration, ...] = (
         bool,
         True,
         "Whether models normalise observations by running statistics.",
+        only_for="Box observations that are no images",
     ),
     Declaration(
         "hidden_sizes",
@@ -164,7 +182,13 @@ NETWORKS: tuple[Declaration, ...] = (
         least=1,
         most=2**16,
     ),
-    Declaration("activation", str, "tanh", "Keras name of the hidden layers' activation."),
+    Declaration(
+        "activation",
+        str,
+        "tanh",
+        "Keras name of the hidden layers' activation.",
+        unless={"hidden_sizes": ()},
+    ),
     Declaration(
         "image_network",
         str,
@@ -184,6 +208,7 @@ NETWORKS: tuple[Declaration, ...] = (
             ),
             Choice("small", "a smaller nature, for images such as grid worlds", "small_cnn"),
         ),
+        only_for="images",
     ),
     Declaration(
         "shared_trunk", bool, False, "Whether actor and critic share all layers but the last."
@@ -199,13 +224,22 @@ NETWORKS: tuple[Declaration, ...] = (
             Choice("gru", "gated recurrent unit, Keras' GRUCell"),
         ),
     ),
-    Declaration("cell_units", int, 64, "Units of the recurrent cell.", least=1, most=2**14),
+    Declaration(
+        "cell_units",
+        int,
+        64,
+        "Units of the recurrent cell.",
+        least=1,
+        most=2**14,
+        only_with={"cell": ("lstm", "gru")},
+    ),
     Declaration(
         "sequence_length",
         int,
         32,
         "Steps that gradients reach back in recurrent models.",
         least=1,
+        only_with={"cell": ("lstm", "gru")},
     ),
     Declaration(
         "actor_exclude",
@@ -214,6 +248,8 @@ NETWORKS: tuple[Declaration, ...] = (
         "Comma-separated keys of the observation that only the critic sees.",
     ),
 )
+
+_DIAGONAL = ("clipped_gaussian", "tanh_gaussian", "truncated_gaussian")
 
 ACTIONS: tuple[Declaration, ...] = (
     Declaration(
@@ -241,19 +277,32 @@ ACTIONS: tuple[Declaration, ...] = (
                 "StateDependentExploration",
             ),
         ),
+        only_for="Box actions",
     ),
-    Declaration("sde_period", int, 4, "Steps for which continuous=gsde holds its noise.", least=1),
+    Declaration(
+        "sde_period",
+        int,
+        4,
+        "Steps for which noise is held.",
+        least=1,
+        only_with={"continuous": ("gsde",)},
+        only_for="Box actions",
+    ),
     Declaration(
         "initial_scale",
         float,
         1.0,
         "Initial standard deviation of a Gaussian, in half action ranges.",
-        above=0,
+        least=1e-6,  # with 1e-12 the first update is not finite
+        only_with={"continuous": (*_DIAGONAL, "full_covariance", "gsde")},
+        only_for="Box actions",
     ),
     Declaration(
         "state_dependent_scale",
         bool,
         False,
         "Whether the standard deviation depends on the state.",
+        only_with={"continuous": _DIAGONAL},
+        only_for="Box actions",
     ),
 )

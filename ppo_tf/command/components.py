@@ -98,7 +98,7 @@ def _models(envs: gymnasium.vector.VectorEnv, s: Settings) -> tuple[Policy, kera
         envs.single_action_space, continuous=s["continuous"], sde_period=s["sde_period"]
     )
     scale = {"state_dependent_scale": s["state_dependent_scale"]}
-    if has_scale(spec.parameters):  # presets set it, whatever the distribution
+    if has_scale(spec.parameters):  # presets set it; a flag gets a line, see `effects`
         scale["initial_scale"] = s["initial_scale"]
     if s["shared_trunk"]:
         if s["cell"] != "none" or s["actor_exclude"]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-_WORDS = {bool: "true or false", int: "an integer", float: "a number", str: "a string"}
+_WORDS = {bool: "true or false", int: "an integer", float: "a number", str: "a name"}
 _LISTS = {int: "integers, such as 64,64", str: "comma-separated names"}
 # Beyond these, integers are not exact in float64, and squares not finite in float32.
 _LARGEST = {int: 2**53, float: 1e9}
+# Below it, a positive number is 0 in float32, or its reciprocal is infinite.
+_SMALLEST = 1e-37
+_MOST_ELEMENTS = 100
 _BOOLEANS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 
 
@@ -50,6 +54,9 @@ class Declaration:
         most: upper bound; a value may equal it. None: that of the type, 2^53 or 1e9.
         optional: whether None is allowed.
         may_change: whether the value may change when a run is resumed.
+        only_with: values of other settings, one of which it needs to have an effect.
+        unless: values of other settings with which it has no effect.
+        only_for: what the environment needs for it to have an effect, one of `effects.TRAITS`.
     """
 
     name: str
@@ -62,11 +69,28 @@ class Declaration:
     most: float | None = None
     optional: bool = False
     may_change: bool = False
+    only_with: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    unless: Mapping[str, Any] = field(default_factory=dict)
+    only_for: str = ""
 
     @property
     def is_tuple(self) -> bool:
         """Whether the value is a tuple: a list in JSON, comma-separated in a flag."""
         return isinstance(self.default, tuple)
+
+    @property
+    def full_help(self) -> str:
+        """The help, and when the setting has an effect, such as "Only with cell=lstm or gru."."""
+        needs = [self.needed] if self.only_with else []
+        needs += [self.only_for] if self.only_for else []
+        parts = [f"Only with {', and '.join(needs)}."] if needs else []
+        parts += [f"Not with {name}={as_text(value)}." for name, value in self.unless.items()]
+        return " ".join([self.help, *parts])
+
+    @property
+    def needed(self) -> str:
+        """What `only_with` asks for, such as "loss=clip or value_loss=clipped"."""
+        return " or ".join(f"{n}={_listed(values)}" for n, values in self.only_with.items())
 
     @property
     def rule(self) -> str:
@@ -96,7 +120,7 @@ class Declaration:
             return None
         if not self.is_tuple:
             return self._check_element(value, value)
-        if not isinstance(value, list | tuple):
+        if not isinstance(value, list | tuple) or len(value) > _MOST_ELEMENTS:
             raise self._error(value)
         return tuple(self._check_element(element, value) for element in value)
 
@@ -125,7 +149,7 @@ class Declaration:
             raise self._error(received) from None
 
     def _check_element(self, element: Any, received: Any) -> Any:
-        if self.type is float and type(element) is int:
+        if self.type is float and type(element) is int and abs(element) < _LARGEST[int]:
             element = float(element)
         if not self._allows(element):
             raise self._error(received)
@@ -136,6 +160,10 @@ class Declaration:
         if not fits or isinstance(element, bool) != (self.type is bool):  # True is an int
             return False
         if self.choices and element not in [choice.name for choice in self.choices]:
+            return False
+        if self.type is str:
+            return bool(element) and _is_unicode(element)
+        if self.type is float and 0 < abs(element) < _SMALLEST:
             return False
         return (
             (self.least is None or element >= self.least)
@@ -153,4 +181,19 @@ class Declaration:
         if too_large and self.most is None:
             limit = f", at most {self._most:g}"
         text = f"{self.name}={received!r}"
+        text = text if len(text) <= 200 else f"{text[:197]}..."
         return ValueError(f"{self.name} must be {self.rule}{limit}. Received: {text}")
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    """Names as in a sentence: "a", "a or b", "a, b or c"."""
+    return " or ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether text can be written to a file: bytes of an argument that are no text can't."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -62,6 +62,8 @@ def evaluate(words: Sequence[str]) -> int:
     """Runs the episodes, runs the first ones again for a video, and prints the returns."""
     if POLICY.value is None:
         raise ValueError("--policy is required, for instance --policy=runs/NAME/policy.")
+    if VIDEO.value is None and FLAGS["video_episodes"].present:
+        parsing.warn(f"--video_episodes={VIDEO_EPISODES.value} has no effect; it needs --video")
     # TensorFlow takes seconds to import; help and errors in flags should not wait for it.
     from ppo_tf.artefacts.exported import ExportedPolicy, read_metadata
     from ppo_tf.environments.backends import make_envs

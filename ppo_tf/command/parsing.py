@@ -19,7 +19,10 @@ from ppo_tf.command import ending
 from ppo_tf.command.declarations import as_text
 from ppo_tf.support.telling import tell
 
-ERRORS: tuple[type[Exception], ...] = (ValueError, ImportError, OSError)
+ERRORS: tuple[type[Exception], ...] = (
+    *(ValueError, ImportError, OSError),
+    *(MemoryError, OverflowError),  # a size beyond memory, or beyond what C++ can count
+)
 
 
 def run(
@@ -70,7 +73,10 @@ def fail(error: Exception | str) -> int:
 
     Below an environment's failure come the lines of the traceback in the environment's own code.
     """
-    tell("error: " + " ".join(str(error).split("\n")))
+    text = str(error)
+    if isinstance(error, MemoryError | OverflowError):
+        text = f"too large for this machine's memory: {text or type(error).__name__}"
+    tell("error: " + " ".join(text.split("\n")))
     if frames := getattr(error, "frames", ""):
         tell(frames.rstrip("\n"))
     return 2

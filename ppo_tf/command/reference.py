@@ -35,7 +35,7 @@ def reference() -> str:
 def _row(setting: Declaration) -> str:
     name = f"`{setting.name}`{' *' if setting.may_change else ''}"
     value = "see below" if setting.choices else setting.rule
-    return f"| {name} | {as_text(setting.default)} | {value} | {setting.help} |"
+    return f"| {name} | {as_text(setting.default)} | {value} | {setting.full_help} |"
 
 
 def _choices(setting: Declaration) -> str:

@@ -30,10 +30,11 @@ COLLECTING: tuple[Declaration, ...] = (
         "max_seconds_per_step",
         float,
         None,
-        "Seconds that a step or a reset may take with backend=sync or async; none: for ever.",
+        "Seconds that a step or a reset may take; none: for ever.",
         above=0,
         optional=True,
         may_change=True,
+        only_with={"backend": ("auto", "sync", "async")},
     ),
     Declaration(
         "acting",
@@ -102,6 +103,7 @@ RUN: tuple[Declaration, ...] = (
         100,
         "Number of episodes in each final evaluation.",
         least=1,
+        most=10_000_000,
         may_change=True,
     ),
     Declaration(
@@ -111,6 +113,7 @@ RUN: tuple[Declaration, ...] = (
         "Steps after which an evaluated episode is cut off.",
         least=1,
         may_change=True,
+        only_for="episodes that may be longer",
     ),
     Declaration(
         "eval_every",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import textwrap
+from collections.abc import Iterator
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from ppo_tf._version import __version__
 from ppo_tf.artefacts.saved_model import TracedPolicy
@@ -18,7 +21,7 @@ from ppo_tf.callbacks.tensorboard import TensorBoardScalars
 from ppo_tf.callbacks.trackers import MLflowLogger, WandbLogger
 from ppo_tf.callbacks.video_recorder import VideoRecorder
 from ppo_tf.collecting.collector import VectorCollector
-from ppo_tf.command import ending, parsing, runs
+from ppo_tf.command import effects, ending, parsing, runs
 from ppo_tf.command.components import learner_from_settings
 from ppo_tf.command.report import dry_run_report
 from ppo_tf.environments.backends import choose_backend, make_envs
@@ -31,6 +34,8 @@ from ppo_tf.support.telling import tell
 from ppo_tf.training.checkpoints import Checkpoints
 from ppo_tf.training.loop import fit
 from ppo_tf.types import EnvironmentFailure, NonFiniteError
+
+FAILURES: tuple[type[Exception], ...] = (*parsing.ERRORS, NonFiniteError, EnvironmentFailure)
 
 
 class Run:
@@ -190,6 +195,8 @@ def show(run: Run) -> None:
             print(textwrap.fill(f"{source + ':':9}{text}", 100, subsequent_indent=indent))
     for name, engine in run.engines.items():
         print(f"{name}: {engine}")
+    for line in effects.without_effect(run.settings, run.envs, run.env_id):
+        parsing.warn(line)
     if run.resumed:
         print(f"resuming {run.logdir}")
         if changes := runs.changed_versions(run.resumed):
@@ -198,23 +205,36 @@ def show(run: Run) -> None:
 
 def dry_run(plan: runs.Plan) -> int:
     """Prints the settings, the models and the expected memory; returns the exit code."""
-    run = Run(plan)
-    show(run)
-    print(dry_run_report(run.learner, run.envs, run.values["horizon"]))
+    with memory_errors():
+        run = Run(plan)
+        show(run)
+        print(dry_run_report(run.learner, run.envs, run.values["horizon"]))
     close(run.envs)
     return 0
+
+
+@contextlib.contextmanager
+def memory_errors() -> Iterator[None]:
+    """Context in which TensorFlow's lack of memory is a MemoryError, as Python's and NumPy's is."""
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        raise MemoryError(error.message) from error
 
 
 def perform(plan: runs.Plan) -> int:
     """Trains, exports and evaluates; returns the exit code.
 
     Raises:
-        ValueError, ImportError, OSError, NonFiniteError, EnvironmentFailure: the run can't start.
+        ValueError, ImportError, OSError, MemoryError, NonFiniteError, EnvironmentFailure: the run
+            can't start.
     """
-    run = Run(plan)
+    with memory_errors():
+        run = Run(plan)
     try:
-        return finish(run, train(run))
-    except (ValueError, ImportError, OSError, NonFiniteError, EnvironmentFailure) as error:
+        with memory_errors():
+            return finish(run, train(run))
+    except FAILURES as error:
         parsing.fail(error)
         return 1
     finally:
@@ -224,22 +244,23 @@ def perform(plan: runs.Plan) -> int:
 def train(run: Run) -> int:
     """Trains; returns the exit code.
 
-    It is 0 after a whole training, 1 after a NaN, an infinity or an environment's failure, 128 and
-    the signal's number after a signal: 130 after Ctrl-C.
+    It is 0 after a whole training; 1 after a NaN, an infinity or an environment's failure, or if
+    memory ran out; 128 and the signal's number after a signal: 130 after Ctrl-C.
     """
     show(run)
     try:
-        fit(
-            run.learner,
-            run.collector,
-            total_steps=run.values["total_steps"],
-            callbacks=run.callbacks,
-            checkpoints=run.checkpoints,
-        )
+        with memory_errors():
+            fit(
+                run.learner,
+                run.collector,
+                total_steps=run.values["total_steps"],
+                callbacks=run.callbacks,
+                checkpoints=run.checkpoints,
+            )
     except KeyboardInterrupt as interrupt:
         tell(f"{ending.name(interrupt)}; {how_to_resume(run)}")
         return ending.exit_code(interrupt)
-    except EnvironmentFailure as error:
+    except (EnvironmentFailure, MemoryError) as error:
         parsing.fail(error)
         tell(how_to_resume(run))
         return 1

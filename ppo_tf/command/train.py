@@ -13,7 +13,7 @@ from typing import Any
 
 from absl import flags, logging
 
-from ppo_tf.command import ending, parsing, runs
+from ppo_tf.command import ending, parsing, runs, sizes
 from ppo_tf.command.declarations import as_text
 from ppo_tf.command.settings import SETTINGS
 from ppo_tf.types import EnvironmentFailure
@@ -71,7 +71,7 @@ def define_settings() -> None:
             None,
             name,
             None,
-            f"{setting.help}{choices} (default: {as_text(setting.default)})",
+            f"{setting.full_help}{choices} (default: {as_text(setting.default)})",
             boolean=setting.type is bool,
         )
         flags.DEFINE_flag(flag, FLAGS)
@@ -104,6 +104,7 @@ def start(words: list[str]) -> int:
     if plan.finished:
         print(f"{plan.logdir} is finished; to train longer, raise --total_steps")
         return 0
+    sizes.check_sizes({name: setting.value for name, setting in plan.settings.items()})
     if ENV.value is None:
         parsing.name_module(plan.env_id, CONFIG.value or plan.logdir)
     # Imports TensorFlow, which takes seconds; help and errors in flags should not wait for it.

@@ -132,7 +132,8 @@ class NStep:
         _check_shapes(rewards, values, next_values, terminated, truncated)
         delta = td_error(rewards, values, next_values, terminated, self.gamma)
         decay = self.gamma * _continues(terminated, truncated, rewards.dtype)
-        sweeps = tf.minimum(self.n, tf.shape(rewards)[0]) - 1  # more cannot reach further
+        n = min(self.n, 2**31 - 1)  # that of tf.shape is an int32
+        sweeps = tf.minimum(n, tf.shape(rewards)[0]) - 1  # more cannot reach further
 
         def sweep(m: Tensor, advantages: Tensor) -> tuple[Tensor, Tensor]:
             later = tf.concat([advantages[1:], tf.zeros_like(advantages[-1:])], axis=0)

@@ -78,4 +78,5 @@ def linear_schedule(
         raise ValueError(f"learning_rate must be positive. Received: learning_rate={learning_rate}")
     iterations = count_iterations(total_steps, horizon, num_envs)
     gradient_steps = iterations * epochs * max(horizon * num_envs // minibatch_size, 1)
+    gradient_steps = min(gradient_steps, 2**62)  # Keras converts it to an int64
     return keras.optimizers.schedules.PolynomialDecay(learning_rate, gradient_steps, 0.0)

@@ -39,7 +39,7 @@ def fit(
     envs: gymnasium.vector.VectorEnv | Collector,
     *,
     total_steps: int,
-    horizon: int = 256,
+    horizon: int | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     checkpoints: Checkpoints | None = None,
 ) -> dict[str, list[Any]]:
@@ -68,7 +68,7 @@ def fit(
         learner: learner to train.
         envs: environments for a `VectorCollector`, or a collector.
         total_steps: upper bound of the environment steps, over all environments.
-        horizon: steps per environment and iteration; ignored if envs is a collector.
+        horizon: steps per environment and iteration, by default 256; a collector has its own.
         callbacks: Keras callbacks.
         checkpoints: where and how often to save; needs a collector with `begin_episodes`.
 
@@ -77,7 +77,8 @@ def fit(
         per iteration]}.
 
     Raises:
-        ValueError: an argument is out of range, or there are checkpoints, but none can be used.
+        ValueError: an argument is out of range, horizon is given although envs is a collector, or
+            there are checkpoints, but none can be used.
         NonFiniteError: the collector or the update met a NaN or an infinity; the learner keeps its
             last good weights. An update raises it only if no callback, such as Keras'
             TerminateOnNaN, stops training. Or a callback made a variable so: no checkpoint is
@@ -85,11 +86,14 @@ def fit(
         OSError: a checkpoint can't be written.
     """
     if isinstance(envs, gymnasium.vector.VectorEnv):
+        horizon = 256 if horizon is None else horizon
         learner.check_batch(horizon, envs.num_envs)
         collector: Collector = VectorCollector(
             envs, learner.policy, horizon, seed=learner.seed, iterations=learner.iterations
         )
         learner.begin_episodes(envs.num_envs)  # the collector starts new ones as well
+    elif horizon is not None:
+        raise ValueError(f"horizon is the collector's own. Received: horizon={horizon}")
     else:
         collector = envs
     learner.check_batch(collector.horizon, collector.num_envs)
