@@ -143,11 +143,11 @@ def test_faults_before_the_first_step_are_named(place, backend, monkeypatch):
         make("value", backend, place, context="fork" if PROCESSES else None)
     who = {
         "make": "an environment",  # the trial
-        "make3": f"environment {1 if backend == 'sync' else 0}",  # after the trial and, for
-        "reset": "environment 1",  # processes, Gymnasium's own trial
+        "make3": "environment 1" if backend == "sync" else "environment [012]",  # the first to say
+        "reset": "environment 1",
     }[place]
     when = "in its first reset" if place == "reset" else "while it was made"
-    assert str(caught.value) == f"{who} raised ValueError {when}: no such motor"
+    assert re.fullmatch(f"{who} raised ValueError {when}: no such motor", str(caught.value))
     assert caught.value.frames.count(faulty.__file__) == 2
     assert not multiprocessing.active_children()
 
