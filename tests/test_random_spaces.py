@@ -72,22 +72,22 @@ UNKNOWN = st.sampled_from(
 )
 
 
-def nested(leaves):
+def nested(leaves, least):
     return st.recursive(
         leaves,
         lambda inner: (
-            st.lists(inner, max_size=3).map(gym.Tuple)
-            | st.dictionaries(KEYS, inner, max_size=3).map(gym.Dict)
+            st.lists(inner, min_size=least, max_size=3).map(gym.Tuple)
+            | st.dictionaries(KEYS, inner, min_size=least, max_size=3).map(gym.Dict)
         ),
         max_leaves=5,
     )
 
 
-OBSERVATIONS = nested(st.one_of(boxes(SHAPES, FLOATS), OTHERS, INTEGERS, IMAGES))
-ACTIONS = nested(st.one_of(boxes(SHAPES, FLOATS), OTHERS))
-# Among these are leaves that are refused, which would leave few whole runs.
-ANY_OBSERVATIONS = nested(OBSERVATIONS | boxes(EMPTY, FLOATS) | UNKNOWN)
-ANY_ACTIONS = nested(ACTIONS | boxes(EMPTY, FLOATS) | INTEGERS)
+OBSERVATIONS = nested(st.one_of(boxes(SHAPES, FLOATS), OTHERS, INTEGERS, IMAGES), 1)
+ACTIONS = nested(st.one_of(boxes(SHAPES, FLOATS), OTHERS), 1)
+# Among these are spaces that are refused, which would leave few whole runs.
+ANY_OBSERVATIONS = nested(OBSERVATIONS | boxes(EMPTY, FLOATS) | UNKNOWN, 0)
+ANY_ACTIONS = nested(ACTIONS | boxes(EMPTY, FLOATS) | INTEGERS, 0)
 
 
 def refused(error):
