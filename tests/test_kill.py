@@ -60,7 +60,7 @@ def finish(logdir, total_steps):
 
 def kill_at_random(logdir, total_steps, rng):
     """Starts the command and kills it, or lets it kill itself while it writes a checkpoint."""
-    if rng.random() < 0.4:  # config.json takes three calls; a checkpoint with the logs takes six
+    if rng.random() < 0.4:  # config.json takes three calls; a checkpoint with it and the logs nine
         process = start(logdir, total_steps, at=rng.randint(4, 40))
     else:
         process = start(logdir, total_steps)

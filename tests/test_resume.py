@@ -51,7 +51,7 @@ def make(env_id, *, cell=None, seed=3, **kwargs):
     return learner, envs
 
 
-def train(folder, iterations, *callbacks, saving=None, **kwargs):
+def train(folder, iterations, *callbacks, **kwargs):
     """Trains in a folder, from its newest checkpoint if any; returns (learner, history)."""
     learner, envs = make(**kwargs)
     history = ppo_tf.fit(
@@ -60,7 +60,7 @@ def train(folder, iterations, *callbacks, saving=None, **kwargs):
         total_steps=iterations * BATCH,
         horizon=HORIZON,
         callbacks=[ppo_tf.MetricsCSV(folder / "metrics.csv"), *callbacks],
-        checkpoints=ppo_tf.Checkpoints(folder / "checkpoints", **(saving or {"every": EVERY})),
+        checkpoints=ppo_tf.Checkpoints(folder / "checkpoints", every=EVERY),
     )
     envs.close()
     return learner, history
