@@ -22,9 +22,6 @@ if sys.platform == "linux":
 _STACK = tf_stack.extract_stack()
 tf_stack.extract_stack = lambda stacklevel=1: _STACK
 
-# Grappler makes graphs faster that run for hours; those of tests run once or twice.
-tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-
 gc.collect()
 gc.freeze()  # the collector need not look at what the libraries hold again and again
 

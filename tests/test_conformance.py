@@ -140,15 +140,6 @@ def two_updates(envs, learner):
     return [learner.update(helpers.trajectory(envs, learner.policy, seed=s)) for s in range(2)]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def grappler():
-    """Graphs are optimised here as they are for users; `conftest` turns that off."""
-    before = tf.config.optimizer.get_experimental_options()
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
-    yield
-    tf.config.optimizer.set_experimental_options(before)
-
-
 @pytest.fixture(scope="module")
 def trained():
     """Returns a case after two updates with XLA, trained on first use."""

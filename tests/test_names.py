@@ -50,7 +50,13 @@ def finish(envs, network, folder):
 
 @pytest.mark.parametrize(
     ("case", "network"),
-    [("odd", "mlp"), ("odd", "gru"), ("twins", "shared"), ("masked", "gru"), ("masked", "mlp")],
+    [
+        ("odd", "gru"),
+        ("twins", "shared"),
+        ("masked", "mlp"),
+        pytest.param("odd", "mlp", marks=pytest.mark.slow),
+        pytest.param("masked", "gru", marks=pytest.mark.slow),
+    ],
 )
 def test_odd_keys_work_in_every_artefact(case, network, tmp_path):
     envs = helpers.spaces(*CASES[case])
