@@ -127,10 +127,11 @@ def resume(learned, folder, outside, damage):
         checkpoints=checkpoints,
     )
     assert snapshot(outside) == before
-    assert len(lines) == 2 - learner.iterations
+    used = 2 - len(lines)
+    assert learner.iterations >= used
     assert all("\n" not in line and len(line) < 1000 for line in lines)
     assert all(np.isfinite(array).all() for array in helpers.numbers(learner))
-    return learner.iterations
+    return used
 
 
 def check_bytes(learned, folder, outside, change):
@@ -139,7 +140,7 @@ def check_bytes(learned, folder, outside, change):
     damaged = change(newest)
     expected = 2 if damaged == newest else 1
     used = resume(learned, folder, outside, lambda path: path.write_bytes(damaged))
-    assert used == expected
+    assert used == learned[0].iterations == expected
 
 
 @odd.few(30)

@@ -255,8 +255,8 @@ def restore_learner(learner: Learner, arrays: dict[str, np.ndarray]) -> None:
     learner.iterations = int(arrays["iterations"])
 
 
-def check_arrays(learner: Learner, arrays: dict[str, np.ndarray]) -> None:
-    """Checks that arrays are a learner's.
+def check_arrays(learner: Learner, arrays: dict[str, np.ndarray], least: int = 0) -> None:
+    """Checks that arrays are a learner's, and of `least` iterations at least.
 
     Raises:
         ValueError: the arrays are another learner's; the message names the first variable that
@@ -276,10 +276,12 @@ def check_arrays(learner: Learner, arrays: dict[str, np.ndarray]) -> None:
             raise ValueError(
                 f"The checkpoint is of another learner: its {name} is {there}. Received: {here}"
             )
-    iterations = arrays.get("iterations")
-    if iterations is None or iterations.shape or iterations.dtype.kind != "i" or iterations < 0:
+    count = arrays.get("iterations", np.array(""))
+    what = f"{count.dtype} {count.shape}" if count.shape or count.dtype != np.int64 else int(count)
+    if not isinstance(what, int) or what < least:
         raise ValueError(
-            f"The checkpoint's iterations must be a count. Received: iterations={iterations}"
+            f"The checkpoint's iterations must be a count of at least {least}. "
+            f"Received: iterations={what}"
         )
 
 

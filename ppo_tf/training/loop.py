@@ -307,7 +307,7 @@ def _restore(
                 f"{state.iterations} iterations are {steps} steps, of seed {learner.seed}"
             )
         learner.begin_episodes(collector.num_envs)  # creates the per-environment variables
-        check_arrays(learner, variables)
+        check_arrays(learner, variables, least=state.iterations)
         for name, callback in _resumable(callbacks):
             if name in values["callbacks"]:
                 callback.load_state(values["callbacks"][name])
