@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from ppo_tf import spaces
 from ppo_tf.artefacts.metadata import METADATA, MODEL, NAMES
+from ppo_tf.support.files import reason_of
 from ppo_tf.support.json_files import read_json
 from ppo_tf.support.schema import OBJECT, TEXT, Named, check
 
@@ -144,9 +145,8 @@ def _read(policy: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         content = read_json(Path(policy) / METADATA, OBJECT, follow=True)
     except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or error
         raise ValueError(
-            f"policy has no readable {METADATA}: {why}. Received: policy={policy}"
+            f"policy has no readable {METADATA}: {reason_of(error)}. Received: policy={policy}"
         ) from error
     return dict(content)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from ppo_tf.networks import recurrent
 from ppo_tf.policies.policy import Policy
 from ppo_tf.spaces import argument_names, result_names
 from ppo_tf.support.folders import check_new_folder, check_replaceable, complete_folder
+from ppo_tf.support.json_files import write_json
 from ppo_tf.types import Nest, NonFiniteError, Tensor
 
 
@@ -134,8 +134,7 @@ class TracedPolicy:
                 reason = error.message.splitlines()[0]
                 raise OSError(f"cannot write the policy {path}: {reason}") from error
             (temporary / METADATA).parent.mkdir(exist_ok=True)
-            text = json.dumps({**metadata, NAMES: self._names}, indent=2)
-            (temporary / METADATA).write_text(f"{text}\n")
+            write_json(temporary / METADATA, {**metadata, NAMES: self._names})
         return path
 
 

@@ -214,7 +214,7 @@ class HealthAdvice(keras.callbacks.Callback):
     def __init__(self, expected_kl: float | None = None, say: Callable[[str], Any] | None = None):
         super().__init__()
         self._expected_kl = expected_kl
-        self._say = say or _print
+        self._say = say or tell
         self._resumed: dict[str, Any] | None = None
 
     def state(self) -> dict[str, Any]:
@@ -243,10 +243,6 @@ class HealthAdvice(keras.callbacks.Callback):
             if rule.__name__ not in self._said and (advice := rule(self._seen)) is not None:
                 self._said.append(rule.__name__)
                 self._say(f"advice after {logs['rollout/steps']:,.0f} steps: {advice}")
-
-
-def _print(line: str) -> None:
-    tell(line)
 
 
 def _box_elements(action_map: Any) -> int | None:

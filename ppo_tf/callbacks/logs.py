@@ -12,12 +12,10 @@ from typing import Any
 import keras
 
 from ppo_tf.support.appended_file import AppendedFile
-from ppo_tf.support.files import naming, read_regular, write_atomically
+from ppo_tf.support.files import naming, read_text, write_atomically
 from ppo_tf.support.schema import COUNT, TEXT, check
 
 Logs = dict[str, Any] | None
-
-_MOST_BYTES = 2**30  # of a metrics.csv
 
 
 def is_missing(value: Any) -> bool:
@@ -85,7 +83,7 @@ class MetricsCSV(keras.callbacks.Callback):
     def _read(self) -> tuple[list[str], list[dict[str, Any]]]:
         """The file's columns and rows; tolerates what a crash or others left of it."""
         try:
-            content = read_regular(self._file.path, _MOST_BYTES).decode(errors="replace")
+            content = read_text(self._file.path)
         except OSError:
             return [], []
         reader = csv.DictReader(io.StringIO(content.replace("\0", ""), newline=""))

@@ -6,21 +6,12 @@ from typing import Any
 
 import keras
 
-from ppo_tf.networks.noise import is_noisy
+from ppo_tf.networks.noise import draws_noise, is_noisy
 from ppo_tf.networks.precision import check_precision
 
 # An update compares the policy that acted with the policy that learns, sample by sample. Layers
 # that compute something else while they train make the two differ for another reason than learning,
 # unless their noise is kept with the sample (`networks/noise.py`).
-_NOISY = (
-    keras.layers.Dropout,
-    keras.layers.SpatialDropout1D,
-    keras.layers.SpatialDropout2D,
-    keras.layers.SpatialDropout3D,
-    keras.layers.AlphaDropout,
-    keras.layers.GaussianDropout,
-    keras.layers.GaussianNoise,
-)
 _MOVING = (keras.layers.BatchNormalization, keras.layers.SpectralNormalization)
 
 
@@ -64,10 +55,8 @@ def _repeats(layer: keras.Layer) -> bool:
 
 def _is_noisy(layer: keras.Layer) -> bool:
     """Whether a layer, or a recurrent cell with dropout, draws noise while it trains."""
-    if isinstance(layer, _NOISY):
-        return bool(getattr(layer, "rate", getattr(layer, "stddev", 0.0)))
     rates = (getattr(layer, name, None) for name in ("dropout", "recurrent_dropout"))
-    return any(isinstance(rate, float) and rate > 0 for rate in rates)
+    return draws_noise(layer) or any(isinstance(rate, float) and rate > 0 for rate in rates)
 
 
 def check_optimizer(optimizer: Any) -> None:

@@ -100,8 +100,8 @@ def find_noise(model: keras.Model | None) -> LayerNoise:
     layers = [] if model is None else [x for x in model._flatten_layers() if is_noisy(x)]
     if model is None or not layers:
         return LayerNoise([])
-    specs = recurrent.observation_spec(model)
-    if specs is None or any(None in spec.shape[1:] for spec in tf.nest.flatten(specs)):
+    zeros = recurrent.zero_observations(model, _ROWS)
+    if zeros is None:
         raise ValueError(
             "A model with noise must say the shape of its observations: start it with a "
             f"keras.Input. Received: {model.name} with the layer {layers[0].name!r}"
@@ -112,7 +112,6 @@ def find_noise(model: keras.Model | None) -> LayerNoise:
         sites.append(Site(layer, _row_shape(layer, inputs)))
         return inputs
 
-    zeros = tf.nest.map_structure(lambda s: tf.zeros((_ROWS, *s.shape[1:]), s.dtype), specs)
     with _replaced(layers, record):
         recurrent.step(model, zeros, recurrent.initial_state(model, _ROWS))
     return LayerNoise(sites)
@@ -120,7 +119,12 @@ def find_noise(model: keras.Model | None) -> LayerNoise:
 
 def is_noisy(layer: keras.layers.Layer) -> bool:
     """Whether a layer is one whose noise can be given; a subclass may compute something else."""
-    return type(layer) in _KINDS and _strength(layer) > 0
+    return type(layer) in _KINDS and draws_noise(layer)
+
+
+def draws_noise(layer: keras.layers.Layer) -> bool:
+    """Whether a layer is one with noise, of Keras or a subclass."""
+    return isinstance(layer, tuple(_KINDS)) and _strength(layer) > 0
 
 
 @contextlib.contextmanager

@@ -207,6 +207,14 @@ def observation_spec(model: keras.Model) -> Any:
     return of(model.inputs[0])
 
 
+def zero_observations(model: keras.Model, rows: int) -> Any:
+    """Returns observations of 0, [rows, ...]; None if the model does not say their shape."""
+    specs = observation_spec(model)
+    if specs is None or any(None in spec.shape[1:] for spec in tf.nest.flatten(specs)):
+        return None
+    return tf.nest.map_structure(lambda s: tf.zeros((rows, *s.shape[1:]), s.dtype), specs)
+
+
 def is_recurrent(model: keras.Model | None) -> bool:
     """Whether a model keeps a state from step to step."""
     return hasattr(model, "initial_state")

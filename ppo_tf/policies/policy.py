@@ -128,11 +128,9 @@ class Policy(keras.Model):
 
     def _check_mode(self) -> None:
         """Raises ValueError unless the distribution for observations of 0 has a mode or mean."""
-        specs = recurrent.observation_spec(self.actor)
-        if specs is None or any(None in s.shape[1:] for s in tf.nest.flatten(specs)):
-            return  # `agreement.check_actions` has observations
-        zeros = tf.nest.map_structure(lambda s: tf.zeros((1, *s.shape[1:]), s.dtype), specs)
-        self.draw(self.step(zeros, self.initial_state(1))[0], None)
+        zeros = recurrent.zero_observations(self.actor, 1)
+        if zeros is not None:  # otherwise `agreement.check_actions` has observations
+            self.draw(self.step(zeros, self.initial_state(1))[0], None)
 
     @property
     def recurrent(self) -> bool:

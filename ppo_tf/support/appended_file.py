@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import IO
 
 from ppo_tf.support.files import naming, open_regular, write_atomically
+from ppo_tf.support.folders import remove_link
 from ppo_tf.support.telling import tell
 
 
@@ -40,9 +41,9 @@ class AppendedFile:
             OSError: it can't be opened, or is a link or no regular file; the message names it.
         """
         with naming(self.path):
-            handle = open_regular(self.path, os.O_RDWR | os.O_CREAT)
-        self._file = open(handle, "r+b", buffering=0)  # noqa: SIM115
-        keep, there = self._size or 0, os.fstat(handle).st_size
+            there = self._open()
+        assert self._file is not None
+        keep = self._size or 0
         if there < keep:
             tell(f"warning: {self.path} had {keep} bytes at the checkpoint and has {there} now")
             keep = self._usable(there)
@@ -73,12 +74,16 @@ class AppendedFile:
         tell(f"warning: {self.path} was removed or changed by others; its log goes on without that")
         with naming(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            if self.path.is_symlink():
-                self.path.unlink()
-            handle = open_regular(self.path, os.O_RDWR | os.O_CREAT)
-        self._file = open(handle, "r+b", buffering=0)  # noqa: SIM115
-        self._file.truncate(self._usable(os.fstat(handle).st_size))
+            remove_link(self.path)
+            there = self._open()
+        self._file.truncate(self._usable(there))
         return self._file.seek(0, os.SEEK_END)
+
+    def _open(self) -> int:
+        """Opens the file, or a new one; returns its size in bytes."""
+        handle = open_regular(self.path, os.O_RDWR | os.O_CREAT)
+        self._file = open(handle, "r+b", buffering=0)  # noqa: SIM115
+        return os.fstat(handle).st_size
 
     def _usable(self, there: int) -> int:
         """Returns how many of the first `there` bytes can be kept."""

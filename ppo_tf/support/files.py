@@ -13,6 +13,7 @@ from pathlib import Path
 # Opening never waits for the other end of a pipe, and never follows a link; Windows lacks both.
 _AT_ONCE = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+MOST_BYTES = 2**30  # of a text, such as a metrics.csv of a long run
 
 
 def open_regular(path: str | os.PathLike[str], flags: int, *, follow: bool = False) -> int:
@@ -49,6 +50,20 @@ def read_regular(path: str | os.PathLike[str], most: int, *, follow: bool = Fals
         if size > most:
             raise OSError(errno.EFBIG, f"Larger than {most:,} bytes", str(path))
         return file.read(size)
+
+
+def read_text(path: str | os.PathLike[str], *, follow: bool = False) -> str:
+    """Reads a text file of at most `MOST_BYTES`, whatever its bytes.
+
+    Raises:
+        OSError: see `read_regular`.
+    """
+    return read_regular(path, MOST_BYTES, follow=follow).decode(errors="replace")
+
+
+def reason_of(error: BaseException) -> str:
+    """Returns what went wrong, without the number and the path that an OSError begins with."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 @contextlib.contextmanager

@@ -11,6 +11,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from ppo_tf.support.files import reason_of
+
 
 def check_new_folder(path: str | os.PathLike[str], argument: str = "path") -> Path:
     """Checks that a new folder can be created, and returns its path.
@@ -50,7 +52,7 @@ def _try(path: Path, parent: Path, received: str) -> None:
             step.mkdir()
             made.append(step)
     except (OSError, ValueError) as error:  # the latter from a null byte
-        number, why = getattr(error, "errno", None), getattr(error, "strerror", None) or error
+        number, why = getattr(error, "errno", None), reason_of(error)
         kind = PermissionError if number in (errno.EACCES, errno.EROFS) else OSError
         what = "is not writable" if kind is PermissionError else f"can't hold it: {why}"
         raise kind(f"{parent} {what}. {received}") from error

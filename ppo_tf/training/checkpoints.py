@@ -1,6 +1,6 @@
 """Checkpoints: all that a run needs to resume, in one file, without pickle.
 
-A file is a line of text, `ppo_tf checkpoint 3 sha256=...`, followed by the bytes with that digest:
+A file is a line of text, `ppo_tf checkpoint 4 sha256=...`, followed by the bytes with that digest:
 a NumPy .npz of the learner's variables and, as JSON, the state around them, with the run's id and
 the steps so far. It is written under a temporary name, synced to disk and renamed, so a crash at
 any moment leaves only whole files. What is read is checked before it is used; see `packing`.
@@ -21,7 +21,7 @@ import keras
 import numpy as np
 
 from ppo_tf.learning.learner import Learner
-from ppo_tf.support.files import naming, read_regular, write_atomically
+from ppo_tf.support.files import naming, read_regular, reason_of, write_atomically
 from ppo_tf.support.folders import remove_link
 from ppo_tf.support.schema import COUNT, NUMBER, OBJECT, TEXT, check
 from ppo_tf.support.telling import tell
@@ -177,7 +177,7 @@ class Checkpoints:
                 loaded = load(variables, values)
                 self.boundaries.load_state(boundaries, damaged)
             except Exception as error:  # whatever the damage leads to
-                why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+                why = reason_of(error)
                 self._warn(f"checkpoint {path} is passed over: {why}")
                 reason = reason or why
                 if isinstance(error, DamagedCheckpoint | OSError):  # not another run's

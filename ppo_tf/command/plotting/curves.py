@@ -14,14 +14,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ppo_tf.support.files import read_regular
+from ppo_tf.support.files import read_text, reason_of
 from ppo_tf.support.json_files import read_json
 from ppo_tf.support.schema import ANY, COUNT, TEXT, Named
 
 STEPS = "rollout/steps"
 RESAMPLES = 2_000  # bootstrap resamples
 
-_MOST_BYTES = 2**30  # of a metrics.csv
 _CONFIG = {"env": TEXT, "seed": COUNT, "settings": Named(TEXT, {"value": ANY})}
 
 
@@ -60,14 +59,13 @@ def read(folder: Path, metric: str) -> Run:
     try:
         config = read_json(file, _CONFIG, follow=True)
         file = folder / "metrics.csv"
-        content = read_regular(file, _MOST_BYTES, follow=True)
-        reader = csv.DictReader(io.StringIO(content.decode(errors="replace"), newline=""))
+        content = read_text(file, follow=True)
+        reader = csv.DictReader(io.StringIO(content, newline=""))
         columns = list(reader.fieldnames or [])
         found = {row[STEPS]: row[metric] for row in reader if row.get(metric) and row.get(STEPS)}
         points = sorted((float(step), float(value)) for step, value in found.items())
     except (OSError, ValueError, csv.Error) as error:
-        why = getattr(error, "strerror", None) or error
-        raise ValueError(f"{file} can't be read: {why}.") from error
+        raise ValueError(f"{file} can't be read: {reason_of(error)}.") from error
     finite = [point for point in points if math.isfinite(point[1])]
     steps, values = np.array(finite).reshape(-1, 2).T
     settings = {name: setting["value"] for name, setting in config["settings"].items()}

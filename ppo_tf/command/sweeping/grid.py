@@ -14,11 +14,10 @@ from typing import Any
 
 from ppo_tf.command.runs import CONFIG, RESULT
 from ppo_tf.command.sweeping.space import as_flags, describe
-from ppo_tf.support.files import read_regular
+from ppo_tf.support.files import read_text
 from ppo_tf.support.json_files import read_json
 from ppo_tf.support.schema import COUNT, NUMBER
 
-_MOST_BYTES = 2**30  # of metrics.csv and of what a run prints
 _RESULT = {"deterministic": {"mean_return": NUMBER, "std_return": NUMBER}}
 _CONFIG = {"settings": {"total_steps": {"value": COUNT}}}
 
@@ -80,7 +79,7 @@ class Run:
     def metrics(self, *names: str) -> list[list[float]]:
         """Reads columns of metrics.csv as rows of floats, NaN where a field is empty."""
         try:
-            text = read_regular(self.folder / "metrics.csv", _MOST_BYTES).decode(errors="replace")
+            text = read_text(self.folder / "metrics.csv")
         except OSError:
             return []
         lines = text.splitlines(keepends=True)
@@ -118,7 +117,7 @@ class Run:
     def last_error(self) -> str:
         """Returns the last error that the run printed, or its last line if there is none."""
         try:
-            text = read_regular(self.output, _MOST_BYTES).decode(errors="replace")
+            text = read_text(self.output)
         except OSError as error:
             text = f"no output: {error.strerror}"
         lines = text.split("\n")

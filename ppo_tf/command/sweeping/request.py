@@ -49,9 +49,7 @@ def read(folder: Path) -> Request:
     except OSError as error:
         raise ValueError(f"{file}: {error.strerror}. {received}") from error
     except ValueError as error:
-        raise ValueError(
-            f"{file} is not a sweep's: {error}. Received: sweepdir={folder}"
-        ) from error
+        raise ValueError(f"{file} is not a sweep's: {error}. {received}") from error
     return dict(request)
 
 
