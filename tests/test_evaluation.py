@@ -1,10 +1,9 @@
 """Evaluation: whole episodes, each with its own seed."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import environments
+import forked
 import gymnasium
 import helpers
 import numpy as np
@@ -204,15 +203,8 @@ def test_the_evaluation_command_runs_an_exported_policy(env_id, cell, tmp_path):
     expected = ppo_tf.evaluate(policy, env_id, episodes=3, seed=5)
     ppo_tf.export_policy(policy, tmp_path / "policy", metadata={"env": env_id})
     flags = [f"--policy={tmp_path / 'policy'}", "--episodes=3", "--seed=5"]
-    done = subprocess.run(
-        [sys.executable, "-c", LAUNCH, *flags],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    line = f"return {expected.mean:.1f} +- {expected.std:.1f} over 3 episodes\n"
-    assert done.stdout == line, done.stderr
+    _, out, err = forked.run("-c", LAUNCH, *flags, cwd=Path(__file__).parent)
+    assert out == f"return {expected.mean:.1f} +- {expected.std:.1f} over 3 episodes\n", err
 
 
 class Endless(gymnasium.Env):

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from train_command import SCRIPT, TINY, read_csv, without_times
+from train_command import SCRIPT, TINY, read_csv, start, without_times
 
 from ppo_tf.command import runs
 
@@ -22,10 +22,9 @@ RUN = ["--env=CartPole-v1", *TINY, "--total_steps=128", "--checkpoint_every=64"]
 def origin(tmp_path_factory):
     """The folder of a finished run of four iterations."""
     folder = tmp_path_factory.mktemp("origin")
-    process = subprocess.run(
-        [sys.executable, str(SCRIPT), *RUN, "--logdir=run"], cwd=folder, check=True
-    )
-    assert process.returncode == 0
+    process = start(folder, *RUN, "--logdir=run")
+    _, err = process.communicate()
+    assert process.returncode == 0, err
     return folder / "run"
 
 

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import forked
 import pytest
 from train_command import read_csv
 
@@ -416,15 +417,7 @@ def real_runs(tmp_path_factory):
 
 def elsewhere(cwd, *arguments):
     """Runs `ppo-tf` in a separate process; returns exit code, standard output and error."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("TF_CPP_")}
-    done = subprocess.run(
-        [sys.executable, "-m", "ppo_tf", *arguments],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    return done.returncode, done.stdout, done.stderr
+    return forked.run("-m", "ppo_tf", *arguments, cwd=cwd)
 
 
 def test_two_real_runs(real_runs):

@@ -38,6 +38,7 @@ def finished(tmp_path_factory):
         "--epochs=1",
         "--eval_episodes=4",
         "--logdir=logs/run",
+        fork=False,
     )
     out, err = process.communicate()
     return folder / "logs" / "run", process.returncode, out, err
@@ -325,7 +326,7 @@ def test_ctrl_c_ends_the_run_and_keeps_its_files_and_policy(tmp_path):
 
 
 def test_help_lists_every_flag_with_its_default_without_tensorflow(tmp_path):
-    out, modules = start(tmp_path, "--help", python=("-X", "importtime")).communicate()
+    out, modules = start(tmp_path, "--help", python=("-X", "importtime"), fork=False).communicate()
     words = " ".join(out.split())  # without line breaks
     parts = re.split(r" --(?:\[no\])?(\w+): ", words)[1:]
     texts = dict(zip(parts[::2], parts[1::2], strict=True))

@@ -1,10 +1,9 @@
 """Starts the training command in a separate process, and reads what it writes."""
 
 import csv
-import os
-import subprocess
-import sys
 from pathlib import Path
+
+import forked
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "train.py"
 TINY = [
@@ -34,24 +33,13 @@ def deadly(function):
 """
 
 
-def start(cwd, *arguments, python=(), env_path=None, **kwargs):
-    """Starts the command in a separate process, without this process's TensorFlow variables.
+def start(cwd, *arguments, python=(), env_path=None, **options):
+    """Starts the command in a separate process; see `forked.start` for the options.
 
     The folder of the file `env_path` becomes one that it imports from.
     """
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("TF_CPP_")}
-    if env_path is not None:
-        paths = [str(Path(env_path).parent), environment.get("PYTHONPATH", "")]
-        environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-    return subprocess.Popen(
-        [sys.executable, *python, str(SCRIPT), *arguments],
-        cwd=cwd,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **kwargs,
-    )
+    paths = [] if env_path is None else [Path(env_path).parent]
+    return forked.start([*python, str(SCRIPT), *arguments], cwd=cwd, paths=paths, **options)
 
 
 def read_csv(path):
