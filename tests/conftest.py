@@ -22,8 +22,21 @@ if sys.platform == "linux":
 _STACK = tf_stack.extract_stack()
 tf_stack.extract_stack = lambda stacklevel=1: _STACK
 
+# Grappler makes graphs faster that run for hours; those of tests run once or twice. Tests that
+# compare graphs or sample in them have the fixture `grappler`.
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
 gc.collect()
 gc.freeze()  # the collector need not look at what the libraries hold again and again
+
+
+@pytest.fixture(scope="module")
+def grappler():
+    """Has graphs optimised as they are for users."""
+    before = tf.config.optimizer.get_experimental_options()
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
+    yield
+    tf.config.optimizer.set_experimental_options(before)
 
 
 @pytest.fixture

@@ -148,6 +148,9 @@ def _serve(connection):
         importlib.import_module(module)
     ppo_tf.GAE, ppo_tf.mlp_policy  # noqa: B018  (what is loaded when it is first used)
     sys.modules["tensorflow_probability"].distributions.Normal  # noqa: B018
+    sys.modules["tensorflow"].config.optimizer.set_experimental_options(
+        {"disable_meta_optimizer": True}  # as in conftest.py, whose numbers are to be the same
+    )
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for watchers
     while True:
         message, descriptors, *_ = socket.recv_fds(connection, 1, 3)

@@ -164,6 +164,7 @@ LOADER = """
 import sys
 sys.modules["ppo_tf"] = sys.modules["tensorflow_probability"] = sys.modules["keras"] = None
 import numpy as np, pathlib, tensorflow as tf
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": sys.argv[2] == "True"})
 for path in pathlib.Path(sys.argv[1]).glob("*.npz"):
     signatures = dict(tf.saved_model.load(str(path.with_suffix(""))).signatures)
     given = {**np.load(path), "seed": np.array([1, 2], np.int32)}
@@ -200,5 +201,8 @@ def act_elsewhere(learners, folder):
             folder / f"{name}.npz",
             **{names[path]: leaf for path, leaf in leaves.items()},
         )
-    subprocess.run([sys.executable, "-c", LOADER, str(folder)], check=True, timeout=500)
+    # TFP's samplers of Gamma and Beta differ where Grappler chooses one for the processor.
+    off = tf.config.optimizer.get_experimental_options()["disable_meta_optimizer"]
+    command = [sys.executable, "-c", LOADER, str(folder), str(off)]
+    subprocess.run(command, check=True, timeout=500)
     return {name: dict(np.load(folder / f"{name}.out")) for name in learners}

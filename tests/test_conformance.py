@@ -16,6 +16,8 @@ import tensorflow as tf
 
 import ppo_tf
 
+pytestmark = pytest.mark.usefixtures("grappler")
+
 Box, Discrete = gymnasium.spaces.Box, gymnasium.spaces.Discrete
 MultiDiscrete = gymnasium.spaces.MultiDiscrete
 

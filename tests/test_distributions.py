@@ -29,6 +29,8 @@ from ppo_tf.actions.distributions import (
 )
 from ppo_tf.learning import diagnostics
 
+pytestmark = pytest.mark.usefixtures("grappler")
+
 tfd = tfp.distributions
 FAMILIES = {  # with the shapes of their parameters without the batch axis
     "categorical": (tfd.Categorical, {"logits": (4,)}),
