@@ -144,18 +144,31 @@ def two_updates(envs, learner):
 
 @pytest.fixture(scope="module")
 def trained():
-    """Returns a case after two updates with XLA, trained on first use."""
-    learners = {}
+    """Returns (learner after two updates with XLA, its metrics, numbers and metrics of a graph).
+
+    A case is trained on first use. XLA compiles what was traced for the graph.
+    """
+    found = {}
 
     def get(name):
-        if name not in learners:
-            learner = make(name, jit_compile=True)
+        if name not in found:
+            learner = make(name, jit_compile=False)
+            learner.begin_episodes(num_envs=2)  # makes the variables of each environment
+            before = helpers.numbers(learner)
+            graph, metrics = learner._compiled, two_updates(environments(name), learner)
+            results = helpers.numbers(learner), metrics
+            for variable, value in zip(learner.variables, before, strict=True):
+                variable.assign(value)
+            learner.iterations = 0
+            learner._compiled = tf.function(
+                lambda *arguments: graph(*arguments), autograph=False, jit_compile=True
+            )
             metrics = two_updates(environments(name), learner)
-            assert learner._compiled.experimental_get_tracing_count() == 1
+            assert graph.experimental_get_tracing_count() == 1
             learner._compiled = None  # the programs of all cases would add up to 1 GB
             helpers.free_traced_functions()
-            learners[name] = learner, metrics
-        return learners[name]
+            found[name] = learner, metrics, *results
+        return found[name]
 
     return get
 
@@ -163,17 +176,15 @@ def trained():
 @pytest.mark.parametrize("name", CASES)
 def test_eager_graph_and_xla_agree(name, trained):
     envs = environments(name)
-    compiled, compiled_metrics = trained(name)
-    graph = make(name, jit_compile=False)
-    graph_metrics = two_updates(envs, graph)
+    compiled, compiled_metrics, *graph = trained(name)
     tf.config.run_functions_eagerly(True)
     try:
         eager = make(name, jit_compile=False)
         eager_metrics = two_updates(envs, eager)
     finally:
         tf.config.run_functions_eagerly(False)
-    for other, metrics in ((graph, graph_metrics), (eager, eager_metrics)):
-        for a, b in zip(helpers.numbers(compiled), helpers.numbers(other), strict=True):
+    for numbers, metrics in (graph, (helpers.numbers(eager), eager_metrics)):
+        for a, b in zip(helpers.numbers(compiled), numbers, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
         for a, b in zip(compiled_metrics, metrics, strict=True):
             assert a.keys() == b.keys()
@@ -182,9 +193,9 @@ def test_eager_graph_and_xla_agree(name, trained):
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_update_moves_the_policy_and_stays_finite(name, trained):
-    learner, metrics = trained(name)
+    learner, metrics, *_ = trained(name)
     assert all(np.isfinite(value) for m in metrics for value in m.values())
-    fresh = make(name, jit_compile=True).policy.trainable_variables
+    fresh = make(name, jit_compile=False).policy.trainable_variables
     for before, after in zip(fresh, learner.policy.trainable_variables, strict=True):
         assert not np.allclose(before.numpy(), after.numpy(), atol=1e-7)
 

@@ -49,7 +49,8 @@ def test_an_example_trains_and_says_how_it_went(name, capsys, without_xla):
 def test_an_example_prints_nothing_else(tmp_path):
     kept = {k: v for k, v in os.environ.items() if not k.startswith("TF_CPP_")}
     kept["PYTHONPATH"] = os.pathsep.join([str(FOLDER), kept.get("PYTHONPATH", "")])
-    code = f"import {SILENT}; {SILENT}.main(total_steps=2_048)"
+    without_xla = "ppo_tf.Learner.__init__.__kwdefaults__['jit_compile'] = False"
+    code = f"import ppo_tf; {without_xla}; import {SILENT}; {SILENT}.main(total_steps=2_048)"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=kept, capture_output=True, text=True
     )

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import forked
 import pytest
 
 NOISY = "import os\nos.write(2, b'oneDNN is on')\n"
@@ -46,7 +47,8 @@ def test_an_import_that_fails_shows_what_was_held_back(tmp_path):
 
 
 FULL = """
-import sys
+import os, sys
+os.dup2(os.open("/dev/full", os.O_WRONLY), 2)
 from ppo_tf.callbacks.health import HealthAdvice
 from ppo_tf.command import parsing, running
 parsing.warn("a")
@@ -58,7 +60,5 @@ sys.exit(parsing.fail("a"))
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no full device")
-def test_a_full_standard_error_ends_nothing():
-    with open("/dev/full", "w") as full:
-        done = subprocess.run([sys.executable, "-c", FULL], stderr=full, check=False)
-    assert done.returncode == 2  # not Python's 120
+def test_a_full_standard_error_ends_nothing(tmp_path):
+    assert forked.run("-c", FULL, cwd=tmp_path)[0] == 2  # not Python's 120

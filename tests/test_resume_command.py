@@ -260,8 +260,10 @@ exit $code
 
 @pytest.mark.parametrize(
     ("size", "flags"),
-    [("64k", ["--total_steps=1000000", "--checkpoint_every=128"]), ("48k", ["--total_steps=64"])],
-    ids=["while training", "while exporting"],
+    [
+        pytest.param("64k", ["--total_steps=1000000", "--checkpoint_every=128"], id="in training"),
+        pytest.param("48k", ["--total_steps=64"], id="in the export", marks=pytest.mark.slow),
+    ],
 )
 def test_a_full_disk_is_a_one_line_error_and_the_last_checkpoint_is_intact(
     size, flags, run, tmp_path

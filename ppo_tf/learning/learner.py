@@ -311,9 +311,10 @@ class Learner:
             reestimate=_plain(lambda: self._reestimated(start, trajectory)),
         )
         metrics |= self._finish(trajectory, start)
-        finite = undo.finite_each(variables, before)
+        after = undo.snapshot(variables)
+        finite = undo.finite_each(after, before)
         good = undo.all_finite(list(metrics.values())) & tf.reduce_all(finite)
-        undo.keep_if(good, variables, before)
+        undo.keep_if(good, variables, after, before)
         return metrics, start.explained_variance, finite
 
     # AutoGraph is off from here on: its conversions took a third of the tracing time.

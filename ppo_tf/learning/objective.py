@@ -112,10 +112,10 @@ class Objective:
                 f"{[site.layer.name for site in sites[:count]]}, as a VectorCollector gives it. "
                 f"Received: {len(given)} draws"
             )
-        if len(sites) == count:
-            return trajectory
-        generator = seeds.derive_generator(seed, "critic's layer noise", iteration)
-        own = LayerNoise(sites[count:]).draw(generator, *np.shape(trajectory.rewards))
+        own: tuple[np.ndarray, ...] = ()
+        if len(sites) > count:
+            generator = seeds.derive_generator(seed, "critic's layer noise", iteration)
+            own = LayerNoise(sites[count:]).draw(generator, *np.shape(trajectory.rewards))
         return trajectory._replace(layer_noise=(*given, *own))
 
     @functools.cached_property

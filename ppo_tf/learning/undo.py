@@ -23,27 +23,27 @@ def all_finite(scalars: Sequence[Tensor]) -> Tensor:
     return tf.reduce_all(tf.math.is_finite(tf.stack([tf.cast(x, tf.float32) for x in scalars])))
 
 
-def finite_each(
-    variables: Sequence[tf.Variable | keras.Variable], before: Sequence[Tensor]
-) -> Tensor:
-    """Returns whether each variable is free of numbers that were finite `before` and are no more.
+def finite_each(values: Sequence[Tensor], before: Sequence[Tensor]) -> Tensor:
+    """Returns whether each value is free of numbers that became NaN or infinite since `before`.
 
     Returns:
-        bool [number of variables].
+        bool [number of values].
     """
 
-    def stayed(variable: tf.Variable | keras.Variable, value: Tensor) -> Tensor:
+    def stayed(now: Tensor, value: Tensor) -> Tensor:
         if not value.dtype.is_floating:
             return tf.constant(True)
-        now = tf.math.is_finite(tf.convert_to_tensor(variable))
-        return tf.reduce_all(now | ~tf.math.is_finite(value))
+        return tf.reduce_all(tf.math.is_finite(now) | tf.equal(now, value))
 
-    return tf.stack([stayed(*pair) for pair in zip(variables, before, strict=True)])
+    return tf.stack([stayed(*pair) for pair in zip(values, before, strict=True)])
 
 
 def keep_if(
-    good: Tensor, variables: Sequence[tf.Variable | keras.Variable], before: Sequence[Tensor]
+    good: Tensor,
+    variables: Sequence[tf.Variable | keras.Variable],
+    values: Sequence[Tensor],
+    before: Sequence[Tensor],
 ) -> None:
-    """Restores the snapshot `before` of all variables, unless `good`, a bool scalar, is true."""
-    for variable, value in zip(variables, before, strict=True):
-        variable.assign(tf.where(good, tf.convert_to_tensor(variable), value))
+    """Gives all variables their `values` if `good`, a bool scalar, is true; otherwise `before`."""
+    for variable, value, old in zip(variables, values, before, strict=True):
+        variable.assign(tf.where(good, value, old))
