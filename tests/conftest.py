@@ -48,6 +48,23 @@ def grappler():
 
 
 @pytest.fixture
+def eager():
+    """Runs functions without graphs, which is faster if a learner makes few updates.
+
+    That graphs and XLA compute the same is what test_conformance.py and test_matrix.py are about.
+    """
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
+def graphs(eager):
+    """Runs functions as graphs after all, in a file with `eager`."""
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
 def without_xla(monkeypatch):
     """Lets learners that do not ask for XLA do without, which saves 4 s of compiling for each."""
     monkeypatch.setitem(ppo_tf.Learner.__init__.__kwdefaults__, "jit_compile", False)

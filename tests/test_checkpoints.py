@@ -23,6 +23,8 @@ from ppo_tf.support.files import write_atomically
 from ppo_tf.training.checkpoints import learner_variables, restore_learner
 from ppo_tf.training.packing import FORMAT, pack
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 ARRAYS = {"0000/kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "iterations": np.array(7)}
 VALUES = {"run": {"recent": [[0.1, 3]], "seconds": 1.5}, "callbacks": {}}
 

@@ -9,6 +9,8 @@ from gymnasium.spaces import Discrete
 
 import ppo_tf
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 ENVS = helpers.spaces(helpers.box(3), Discrete(2))
 
 
@@ -66,6 +68,7 @@ class Activity(keras.layers.Layer):
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.usefixtures("graphs")
 def test_losses_that_layers_add_are_those_of_the_minibatch(jit_compile):
     learner = make_learner(Activity(), critic_layers=[Activity()], jit_compile=jit_compile)
     data = helpers.trajectory(ENVS, learner.policy)
@@ -145,6 +148,7 @@ def test_fit_ends_with_the_averages_of_an_optimizer_with_ema():
     np.testing.assert_allclose(kernel.numpy(), average, atol=1e-6)
 
 
+@pytest.mark.usefixtures("graphs")
 def test_freezing_and_thawing_a_layer_takes_effect():
     learner = make_learner(dense())
     layer = learner.policy.actor.layers[1]

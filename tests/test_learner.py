@@ -11,6 +11,8 @@ import tensorflow_probability as tfp
 import ppo_tf
 from ppo_tf.networks.layers import normalizations
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 DISCRETE = helpers.spaces(helpers.box(3), gymnasium.spaces.Discrete(3))
 CONTINUOUS = helpers.spaces(helpers.box(3), gymnasium.spaces.Box(-1.0, 1.0, (2,)))
 
@@ -149,6 +151,7 @@ def test_normalisers_learn_once_per_update_from_valid_rows_only():
         np.testing.assert_allclose(layer.variance.numpy(), seen.var(0), rtol=1e-4)
 
 
+@pytest.mark.usefixtures("graphs")
 def test_an_update_is_traced_once():
     learner = make_learner()
     for seed in range(3):
@@ -156,6 +159,7 @@ def test_an_update_is_traced_once():
     assert learner._compiled.experimental_get_tracing_count() == 1
 
 
+@pytest.mark.usefixtures("graphs")
 def test_the_graph_does_not_grow_with_epochs_minibatches_or_horizon():
     def nodes(horizon, **kwargs):
         learner = make_learner(**kwargs)
@@ -188,6 +192,7 @@ def test_every_sample_is_seen_once_per_epoch():
     np.testing.assert_allclose(metrics["mean_action"], data.actions.mean(), rtol=1e-6)
 
 
+@pytest.mark.usefixtures("graphs")
 def test_kl_above_the_target_ends_the_update_early():
     free, stopped = (
         make_learner(optimizer=keras.optimizers.Adam(0.1), epochs=20, early_stopping_kl=target)
@@ -327,6 +332,7 @@ def test_the_adaptive_penalty_follows_the_reported_divergence():
     assert loss.losses[0].coefficient.numpy() == 2.0
 
 
+@pytest.mark.usefixtures("graphs")
 def test_a_nonfinite_update_is_undone_and_its_metric_named():
     learner = make_learner(
         loss=ppo_tf.Sum([GoesNaN(), ppo_tf.KLPenalty(1.0, target=1e-6)]),
@@ -341,6 +347,7 @@ def test_a_nonfinite_update_is_undone_and_its_metric_named():
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.usefixtures("graphs")
 def test_variables_holds_everything_an_update_changes():
     learner = make_learner(
         loss=ppo_tf.Sum([ppo_tf.KLPenalty(1.0, target=1e-6)]),

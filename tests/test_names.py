@@ -13,6 +13,8 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, Tuple
 import ppo_tf
 from ppo_tf import spaces
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 ODD = ("-", "c d", "x:0", "\u00e9", "class", "self", "seed", "state_0", "features")
 TWINS = Dict({"a b": helpers.box(1), "a_b": helpers.box(1), "a": Dict(b=Discrete(2))})
 CASES = {

@@ -9,6 +9,8 @@ from gymnasium.spaces import Box, Dict, Discrete
 import ppo_tf
 from ppo_tf.networks.layers import normalizations
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 ENVS = helpers.spaces(Box(-3.0, 3.0, (3,)), Discrete(2))
 PAIR = helpers.spaces(Dict(a=helpers.box(2), b=helpers.box(2)), Discrete(2))
 OPTIONS = {"epochs": 1, "minibatch_size": 8, "sequence_length": 4, "jit_compile": False}
@@ -23,6 +25,7 @@ def count(data):
     return float(data.valid.sum())
 
 
+@pytest.mark.usefixtures("graphs")
 def test_a_frozen_normaliser_does_not_learn():
     learner = ppo_tf.Learner(helpers.make_policy(ENVS), helpers.make_critic(ENVS), **OPTIONS)
     (actors,), (critics,) = normalizations(learner.policy), normalizations(learner.critic)

@@ -10,6 +10,8 @@ import ppo_tf
 from ppo_tf import ops
 from ppo_tf.networks.layers import RunningNormalization, learn_statistics
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 OUTLIERS = [2e19, -2e19, 1e20, 3e38]
 
 
@@ -93,6 +95,7 @@ class Broken(tf.Module):
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.usefixtures("graphs")
 def test_a_variable_that_becomes_infinite_undoes_the_update(jit_compile):
     envs = helpers.spaces(helpers.box(3), gymnasium.spaces.Discrete(2))
     learner = ppo_tf.Learner(

@@ -16,6 +16,8 @@ import ppo_tf
 from ppo_tf.command import report
 from ppo_tf.training.checkpoints import learner_variables
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 environments.register()
 
 HORIZON, NUM_ENVS = 8, 3

@@ -13,6 +13,8 @@ import ppo_tf
 from ppo_tf.actions.maps import ClipAction, DiscreteAction, JointAction, TanhAction, UnitAction
 from ppo_tf.learning import diagnostics
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 INF = np.inf
 
 

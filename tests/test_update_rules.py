@@ -12,6 +12,8 @@ from gymnasium.spaces import Discrete
 import ppo_tf
 from ppo_tf.learning.updates.minibatch import total_loss
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 ENVS = helpers.spaces(helpers.box(3), Discrete(2))
 
 
@@ -46,6 +48,7 @@ def make_learner(**options):
     return ppo_tf.Learner(helpers.make_policy(ENVS), helpers.make_critic(ENVS), **options)
 
 
+@pytest.mark.usefixtures("graphs")
 def test_a_custom_rule_plugs_in():
     learner = make_learner(update_rule=FullBatch(3))
     data = helpers.trajectory(ENVS, learner.policy)
@@ -90,6 +93,7 @@ def test_a_rule_refuses_an_objective_it_cannot_improve():
         ppo_tf.Learner(helpers.make_policy(ENVS), update_rule=FullBatch())
 
 
+@pytest.mark.usefixtures("graphs")
 def test_an_update_of_a_custom_rule_is_undone_too():
     @dataclass(frozen=True)
     class Explodes(FullBatch):
@@ -207,6 +211,7 @@ def test_variables_of_any_component_are_undone_and_checkpointed(kind):
     assert component.seen.numpy() == after
 
 
+@pytest.mark.usefixtures("graphs")
 def test_a_loss_is_called_once_per_graph():
     """Not a second time to find out its metrics."""
     calls = []
