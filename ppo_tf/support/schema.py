@@ -78,7 +78,8 @@ def check(value: Any, schema: Any, where: str) -> None:
     elif isinstance(schema, Named):
         for name, element in value.items():
             check(name, schema.name, f"a name in {where}")
-            check(element, schema.value, f"{where}.{name}")
+            shown = name if name.isprintable() and len(name) <= 100 else _short(name)
+            check(element, schema.value, f"{where}.{shown}")
     else:
         for name, element in schema.items():
             if name not in value:
