@@ -76,3 +76,16 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path):
         files.read_regular(tmp_path / "file", 1000)
     (tmp_path / "small").write_bytes(b"12345")
     assert files.read_regular(tmp_path / "small", 5) == b"12345"
+
+
+def test_an_interrupt_right_after_the_rename_stays_an_interrupt(tmp_path, monkeypatch):
+    replace = os.replace
+
+    def interrupted(*paths):
+        replace(*paths)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        files.write_atomically(tmp_path / "file", b"new")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("file", b"new")]

@@ -92,7 +92,8 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        with contextlib.suppress(FileNotFoundError):  # Ctrl-C may come right after the rename
+            os.unlink(temporary)
         raise
     _sync_folder(path.parent)
 
