@@ -210,6 +210,46 @@ class UnitAction(_BoxAction):
 
 
 @keras.saving.register_keras_serializable("ppo_tf")
+class BinAction(UnitAction):
+    """Maps categories 0..bins-1 to evenly spaced values of each element, bounds included.
+
+    Args:
+        low, high: finite bounds, broadcast to shape.
+        shape: shape of one action.
+        dtype: float dtype of the environment's action.
+        bins: number of values per element, at least 2.
+
+    Raises:
+        ValueError: there are fewer than two bins, or an element is not bounded on both sides.
+    """
+
+    def __init__(
+        self,
+        low: Bounds,
+        high: Bounds,
+        shape: Sequence[int],
+        dtype: str = "float32",
+        bins: int = 41,
+    ):
+        if bins < 2:
+            raise ValueError(f"bins must be at least 2. Received: bins={bins}")
+        super().__init__(low, high, shape, dtype)
+        self.bins = bins
+
+    def __call__(self, raw: Tensor) -> Tensor:
+        """Maps raw int [B, n] to dtype [B, *shape]."""
+        return super().__call__(tf.cast(raw, tf.float32) / (self.bins - 1.0))
+
+    def _raw_limits(self) -> tuple[np.ndarray, np.ndarray]:
+        low, high = super()._raw_limits()
+        return low * (self.bins - 1), high * (self.bins - 1)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "bins": self.bins}
+
+
+@keras.saving.register_keras_serializable("ppo_tf")
 @dataclass(frozen=True)
 class JointAction:
     """Applies the action map of each leaf of a composite space.

@@ -6,6 +6,8 @@ what `env.step` takes.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -24,13 +26,26 @@ from ppo_tf.actions.distributions import (
     TruncatedGaussian,
     UnimodalBeta,
 )
-from ppo_tf.actions.maps import ClipAction, DiscreteAction, JointAction, TanhAction, UnitAction
+from ppo_tf.actions.maps import (
+    BinAction,
+    ClipAction,
+    DiscreteAction,
+    JointAction,
+    TanhAction,
+    UnitAction,
+)
 from ppo_tf.types import ActionMap, DistributionFamily
 
 tfd = tfp.distributions
 
 Continuous = Literal[
-    "clipped_gaussian", "tanh_gaussian", "beta", "truncated_gaussian", "full_covariance", "gsde"
+    "clipped_gaussian",
+    "tanh_gaussian",
+    "beta",
+    "truncated_gaussian",
+    "full_covariance",
+    "gsde",
+    "categorical",
 ]
 
 
@@ -56,6 +71,7 @@ def action_spec(
     *,
     continuous: Continuous = "clipped_gaussian",
     sde_period: int = 4,
+    bins: int = 41,
 ) -> ActionSpec:
     """Chooses the distribution for an action space.
 
@@ -75,12 +91,17 @@ def action_spec(
     | truncated_gaussian | truncated Gaussians on [-1, 1] | loc, scale_diag [n] | rescaling |
     | full_covariance | Gaussian | loc [n], scale_tril [n (n + 1) / 2] | clipping |
     | gsde | Gaussian, noise held for several steps | loc [n], directions [F, n] | clipping |
+    | categorical | independent categoricals | logits [n bins] | evenly spaced values |
+
+    Categoricals of evenly spaced values can have several peaks (Tang and Agrawal 2020, arXiv
+    1901.10500); log-probabilities, entropies and divergences are sums over the elements.
 
     Args:
         space: action space of a single environment.
-        continuous: the distribution for every Box in the space. "beta" and "truncated_gaussian"
-            need Boxes with finite bounds.
+        continuous: the distribution for every Box in the space. "beta", "truncated_gaussian" and
+            "categorical" need Boxes with finite bounds.
         sde_period: number of steps for which "gsde" holds its noise, at least 1.
+        bins: number of values per element of "categorical", at least 2.
 
     Raises:
         ValueError: the space is not supported, or an option is unknown or does not fit the space.
@@ -92,15 +113,15 @@ def action_spec(
         )
     if sde_period < 1:
         raise ValueError(f"sde_period must be at least 1. Received: sde_period={sde_period}")
+    if bins < 2:
+        raise ValueError(f"bins must be at least 2. Received: bins={bins}")
+    box = functools.partial(_box_spec, continuous=continuous, sde_period=sde_period, bins=bins)
     if not spaces.is_composite(space):
-        return _leaf_spec(space, "", continuous, sde_period)
+        return _leaf_spec(space, "", box)
     leaves: Any = spaces.leaves(space)
     if not leaves:
         raise ValueError(f"The action space must have at least one leaf. Received: {space}")
-    specs = {
-        path: _leaf_spec(leaf, f" at {path!r}", continuous, sde_period)
-        for path, leaf in leaves.items()
-    }
+    specs = {path: _leaf_spec(leaf, f" at {path!r}", box) for path, leaf in leaves.items()}
     return ActionSpec(
         Joint({path: spec.family for path, spec in specs.items()}),
         {path: spec.parameters for path, spec in specs.items()},
@@ -109,7 +130,7 @@ def action_spec(
 
 
 def _leaf_spec(
-    space: gymnasium.Space[Any], where: str, continuous: Continuous, sde_period: int
+    space: gymnasium.Space[Any], where: str, box: Callable[[gymnasium.spaces.Box, str], ActionSpec]
 ) -> ActionSpec:
     if 0 in (space.shape or ()):
         raise ValueError(
@@ -126,7 +147,7 @@ def _leaf_spec(
         size = int(np.prod(space.shape))
         return ActionSpec(MultiBernoulli(), {"logits": size}, DiscreteAction.from_space(space))
     if isinstance(space, gymnasium.spaces.Box) and np.issubdtype(space.dtype, np.floating):
-        return _box_spec(space, where, continuous, sde_period)
+        return box(space, where)
     raise ValueError(
         f"The action space{where} must be Discrete, MultiDiscrete, MultiBinary, a Box of floats, "
         "or a Dict or Tuple of these. "
@@ -135,11 +156,11 @@ def _leaf_spec(
 
 
 def _box_spec(
-    space: gymnasium.spaces.Box, where: str, continuous: Continuous, sde_period: int
+    space: gymnasium.spaces.Box, where: str, continuous: Continuous, sde_period: int, bins: int
 ) -> ActionSpec:
     n = int(np.prod(space.shape))
     clip = ClipAction.from_space(space)
-    if continuous in ("beta", "truncated_gaussian") and not clip.two_sided.all():
+    if continuous in ("beta", "truncated_gaussian", "categorical") and not clip.two_sided.all():
         raise ValueError(
             f"continuous={continuous!r} needs a Box with finite bounds; "
             "the Gaussians accept any Box. "
@@ -148,6 +169,9 @@ def _box_spec(
     if continuous == "beta":
         sizes = {"concentration1": n, "concentration0": n}
         return ActionSpec(UnimodalBeta(), sizes, UnitAction.from_space(space))
+    if continuous == "categorical":
+        action_map = BinAction(space.low, space.high, space.shape, str(space.dtype), bins)
+        return ActionSpec(MultiCategorical((bins,) * n), {"logits": n * bins}, action_map)
     if continuous == "full_covariance":
         return ActionSpec(FullGaussian(), {"loc": n, "scale_tril": n * (n + 1) // 2}, clip)
     if continuous == "gsde":

@@ -13,7 +13,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from ppo_tf.actions.maps import ClipAction, DiscreteAction, JointAction, TanhAction, UnitAction
+from ppo_tf.actions.maps import (
+    BinAction,
+    ClipAction,
+    DiscreteAction,
+    JointAction,
+    TanhAction,
+    UnitAction,
+)
 from ppo_tf.callbacks.logs import Logs, is_missing
 from ppo_tf.support.schema import TEXT, Named, Rule, check, optional
 from ppo_tf.support.telling import tell
@@ -250,6 +257,8 @@ def _box_elements(action_map: Any) -> int | None:
     if isinstance(action_map, JointAction):
         parts = [_box_elements(part) for part in action_map.maps.values()]
         return None if None in parts else sum(part or 0 for part in parts)
-    if isinstance(action_map, ClipAction | TanhAction | UnitAction):
+    if isinstance(action_map, ClipAction | TanhAction | UnitAction) and not isinstance(
+        action_map, BinAction
+    ):
         return int(np.prod(action_map.shape))
-    return 0 if isinstance(action_map, DiscreteAction) else None
+    return 0 if isinstance(action_map, DiscreteAction | BinAction) else None

@@ -21,6 +21,7 @@ from ppo_tf.networks.features import leaf_inputs
 from ppo_tf.networks.features import observation_features as observation_features
 from ppo_tf.networks.heads import parameter_heads, value_head
 from ppo_tf.networks.initialization import HIDDEN_GAIN, POLICY_GAIN, Seeds, dense
+from ppo_tf.networks.residual import residual_network
 from ppo_tf.spaces.masks import MASK_KEY, mask_paths, masked_leaves
 from ppo_tf.types import Nest, Tensor
 
@@ -78,9 +79,10 @@ def encoder(envs: Environment, *, seed: int | None = None, **options: Any) -> ke
     Args:
         envs: an environment, a vector of environments, or an observation space.
         seed: seed of the initialisation; None draws one.
-        options: hidden_sizes, the units of the hidden layers, (64, 64) by default, () for none;
-            activation of the hidden layers, a Keras name, "tanh" by default; and
-            normalize, exclude, mask_key, image_network and image_channels of
+        options: network, "mlp" by default, with hidden_sizes, the units of its layers, (64, 64) by
+            default, () for none, and their activation, a Keras name, "tanh" by default; or
+            "residual", with residual_width and residual_blocks, see `residual.residual_network`;
+            and normalize, exclude, mask_key, image_network and image_channels of
             `features.observation_features`.
 
     Returns:
@@ -265,12 +267,19 @@ def _encode(
     envs: Environment,
     seeds: Seeds,
     *,
+    network: str = "mlp",
     hidden_sizes: Sequence[int] = (64, 64),
     activation: str = "tanh",
+    residual_width: int = 256,
+    residual_blocks: int = 2,
     **options: Any,
 ) -> tuple[Nest, Tensor]:
     """Inputs, and the features after the hidden layers; options of `observation_features`."""
+    if network not in ("mlp", "residual"):
+        raise ValueError(f"network must be 'mlp' or 'residual'. Received: network={network!r}")
     inputs, features = observation_features(observation_space(envs), seed=seeds, **options)
+    if network == "residual":
+        return inputs, residual_network(features, residual_width, residual_blocks, seeds)
     for size in hidden_sizes:
         if size < 1:
             raise ValueError(

@@ -248,19 +248,20 @@ def mlp_policy(
     *,
     continuous: Continuous = "clipped_gaussian",
     sde_period: int = 4,
+    bins: int = 41,
     **options: Any,
 ) -> Policy:
     """Creates a policy for an environment: `mlp_actor` with the distribution of `action_spec`.
 
     Args:
         envs: the environment, or a vector of environments.
-        continuous, sde_period: as in `action_spec`.
+        continuous, sde_period, bins: as in `action_spec`.
         options: options of `mlp_actor`.
 
     Raises:
         ValueError: a space is not supported.
     """
-    spec = action_spec(action_space(envs), continuous=continuous, sde_period=sde_period)
+    spec = action_spec(action_space(envs), continuous=continuous, sde_period=sde_period, bins=bins)
     return Policy(mlp_actor(envs, spec, **options), spec.family, spec.action_map)
 
 
@@ -269,9 +270,10 @@ def recurrent_policy(
     *,
     continuous: Continuous = "clipped_gaussian",
     sde_period: int = 4,
+    bins: int = 41,
     **options: Any,
 ) -> Policy:
     """Creates `mlp_policy` with a memory: the actor is a `recurrent_actor`, which takes options."""
-    spec = action_spec(action_space(envs), continuous=continuous, sde_period=sde_period)
+    spec = action_spec(action_space(envs), continuous=continuous, sde_period=sde_period, bins=bins)
     actor = recurrent.recurrent_actor(envs, spec, **options)
     return Policy(actor, spec.family, spec.action_map)
