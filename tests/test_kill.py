@@ -26,7 +26,7 @@ RUN = [
     "--hidden_sizes=8",
     "--nojit_compile",
     "--eval_episodes=3",
-    "--checkpoint_every=2560",
+    "--checkpoint_every=5120",
     "--resume=auto",
 ]
 # The command, which kills itself at the n-th call that makes a file durable; 0: never.
