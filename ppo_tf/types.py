@@ -111,6 +111,8 @@ class Trajectory(NamedTuple):
         starts: bool [T, B], the row is the first of an episode, where recurrent state is reset.
         layer_noise: [T, B, ...] for each call of a layer with noise, such as Dropout, in the actor:
             what it drew when the policy acted; empty without such layers.
+        log_probs: float [T, B], log mu(a | s) of the raw actions by the policy that acted, mu, if
+            that may be another than the one that learns; empty where it is the same.
     """
 
     observations: Nest
@@ -122,15 +124,20 @@ class Trajectory(NamedTuple):
     valid: Tensor
     starts: Tensor
     layer_noise: Sequence[Tensor] = ()
+    log_probs: Tensor | tuple[()] = ()
 
 
 ESTIMATOR_KEYWORDS = Keywords(
-    ("rewards", "values", "next_values", "terminated", "truncated"), ("valid", "starts")
+    ("rewards", "values", "next_values", "terminated", "truncated"),
+    ("valid", "starts", "importance_weights"),
 )
 LOSS_KEYWORDS = Keywords(
-    ("new_dist", "old_dist", "actions", "advantages"), ("observations", "valid")
+    ("new_dist", "old_dist", "actions", "advantages"),
+    ("observations", "valid", "importance_weights", "gradient_steps"),
 )
-VALUE_LOSS_KEYWORDS = Keywords(("values", "old_values", "targets"), ("observations", "valid"))
+VALUE_LOSS_KEYWORDS = Keywords(
+    ("values", "old_values", "targets"), ("observations", "valid", "gradient_steps")
+)
 REWARD_TRANSFORMATION_KEYWORDS = Keywords(Trajectory._fields)
 
 
@@ -140,7 +147,9 @@ class Estimator(Protocol):
     Called with the keywords of ESTIMATOR_KEYWORDS that its signature names, all [T, B]:
     `rewards` float, 0 on rows that are not valid; `values` and `next_values` float, V(s_t) and
     V(s_{t+1}); `terminated` bool; `truncated` bool, also true before a row that is not valid;
-    `valid` and `starts` bool, as in `Trajectory`.
+    `valid` and `starts` bool, as in `Trajectory`; `importance_weights` float, pi(a|s) / mu(a|s) of
+    the policy before the update over the one that acted, for which the trajectory needs
+    `log_probs`.
     """
 
     def __call__(self, *arguments: Any, **keywords: Any) -> tuple[Tensor, Tensor]:
@@ -153,7 +162,9 @@ class Loss(Protocol):
 
     Called with the keywords of LOSS_KEYWORDS that its signature names: `new_dist` and `old_dist`,
     TFP distributions of batch shape [n]; `actions` [n, ...], raw; `advantages` float [n];
-    `observations` [n, ...]; `valid` bool [n], the samples that count in the mean.
+    `observations` [n, ...]; `valid` bool [n], the samples that count in the mean;
+    `importance_weights` float [n], pi_old(a|s) / mu(a|s) of the policy before the update over the
+    one that acted, or None where they are one; `gradient_steps` int scalar, taken so far.
 
     A loss that adapts between updates is a `tf.Module` with a method `after_update(kl)`. The
     learner calls it inside its compiled update with the mean KL(old || new) in nats.
@@ -169,7 +180,7 @@ class ValueLoss(Protocol):
 
     Called with the keywords of VALUE_LOSS_KEYWORDS that its signature names: `values`,
     `old_values` (before the update) and `targets`, float [n]; `observations` [n, ...]; `valid`
-    bool [n].
+    bool [n]; `gradient_steps` int scalar, taken so far.
     """
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Tensor:

@@ -144,9 +144,11 @@ def free_traced_functions():
     """Frees the memory of traced functions that nobody uses any more.
 
     Two tables keep their graphs alive: TFP's cache of what bijectors have computed, and
-    TensorFlow's registry of custom gradients, to which every traced function adds its own.
+    TensorFlow's registry of custom gradients, to which every traced function adds its own. TFP's
+    own traces of `lbeta` would miss theirs.
     """
     tfp.bijectors.Bijector._cache.storage.clear()
+    tfp.math.lbeta._function_cache.clear()
     registry = gradient_registry._registry
     for name in [name for name in registry if name.startswith("CustomGradient")]:
         del registry[name]

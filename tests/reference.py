@@ -88,6 +88,72 @@ def gae(rewards, values, next_values, terminated, truncated, *, gamma, gae_lambd
     return advantages, advantages + values
 
 
+def trajectory_return(rewards, values, next_values, terminated, truncated, *, gamma):
+    """A_t = sum_l gamma^l r_l from the first row of t's episode in the segment to its last, closed
+    with gamma^k V(s_k) unless s_k is terminal; targets as `reward_to_go`'s.
+
+    Returns:
+        (advantages, targets), float64 [T, B].
+    """
+    rewards, values, next_values = _as_float64(rewards, values, next_values)
+    horizon, num_envs = rewards.shape
+    advantages = np.zeros_like(rewards)
+    for b in range(num_envs):
+        first = 0
+        for t in range(horizon):
+            if terminated[t, b] or truncated[t, b] or t == horizon - 1:
+                total = sum(gamma**k * r for k, r in enumerate(rewards[first : t + 1, b]))
+                if not terminated[t, b]:
+                    total += gamma ** (t + 1 - first) * next_values[t, b]
+                advantages[first : t + 1, b] = total
+                first = t + 1
+    _, targets = reward_to_go(rewards, values, next_values, terminated, truncated, gamma=gamma)
+    return advantages, targets
+
+
+def vtrace(
+    rewards,
+    values,
+    next_values,
+    terminated,
+    truncated,
+    importance_weights,
+    *,
+    gamma,
+    trace_lambda,
+    rho_max,
+    c_max,
+):
+    """v_s = V(s) + sum_t gamma^(t-s) (prod_{i<t} c_i) delta_t, until the episode or segment ends.
+
+    delta_t = min(rho_max, w_t) (r_t + gamma V(s_{t+1}) - V(s_t)), c_i = lambda min(c_max, w_i).
+    Espeholt et al. 2018 (arXiv 1802.01561), eq. 1, and remark 2 for lambda. The advantage is
+    r_t + gamma (lambda v_{t+1} + (1 - lambda) V(s_{t+1})) - V(s_t).
+
+    Returns:
+        (advantages, targets), float64 [T, B].
+    """
+    rewards, values, next_values, w = _as_float64(rewards, values, next_values, importance_weights)
+    horizon, num_envs = rewards.shape
+    error = rewards + gamma * np.where(terminated, 0.0, next_values) - values
+    targets, advantages = values.copy(), error.copy()
+    for b in range(num_envs):
+        for s in range(horizon):
+            product = 1.0
+            for t in range(s, horizon):
+                term = gamma ** (t - s) * product * min(rho_max, w[t, b]) * error[t, b]
+                targets[s, b] += term
+                product *= trace_lambda * min(c_max, w[t, b])
+                if terminated[t, b] or truncated[t, b]:
+                    break
+    for b in range(num_envs):
+        for t in range(horizon - 1):
+            if not (terminated[t, b] or truncated[t, b]):
+                correction = targets[t + 1, b] - values[t + 1, b]
+                advantages[t, b] += gamma * trace_lambda * correction
+    return advantages, targets
+
+
 def discounted_sum(x, decay):
     """y_t = sum_{l>=0} x_{t+l} prod_{j<l} decay_{t+j}, float64 [T, B]."""
     x, decay = _as_float64(x, decay)

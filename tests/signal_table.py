@@ -78,7 +78,12 @@ CASES = [
     Case("SIGINT", (130,), act=send("SIGINT")),
     # The second Ctrl-C is for those who don't want to wait for the export. Once Python has put back
     # the default handler at its very end, it kills the process: shells call that 130 as well.
-    Case("SIGINT twice", (130, -signal.SIGINT), act=send("SIGINT", "SIGINT", seconds=0.2), policy=False),
+    Case(
+        "SIGINT twice",
+        (130, -signal.SIGINT),
+        act=send("SIGINT", "SIGINT", seconds=0.2),
+        policy=False,
+    ),
     Case("a worker killed", (1,), act=kill_a_worker),
     # It ends before the training, in one line.
     Case("no standard output", (1,), prepare=without(1), policy=False),

@@ -64,7 +64,13 @@ ACTIONS = {  # {name: (space, function that creates the policy)}
     "state_dependent_scale": (PAIR, policy_of(state_dependent_scale=True)),
     **{
         name: (PAIR, policy_of(continuous=name))
-        for name in ("tanh_gaussian", "beta", "truncated_gaussian", "full_covariance")
+        for name in (
+            "tanh_gaussian",
+            "beta",
+            "truncated_gaussian",
+            "full_covariance",
+            "categorical",
+        )
     },
     "own_beta": (PAIR, beta_policy),
 }
@@ -76,6 +82,13 @@ OBSERVATIONS = {  # {name: (space, options of the models)}
     "box_scalar": (Box(-1.0, 1.0, ()), {}),
     "discrete_start": (Discrete(5, start=3), {}),
 }
+
+
+def falling(value):
+    sizes = {"horizon": 8, "num_envs": 2, "epochs": 2, "minibatch_size": 8}
+    return ppo_tf.schedule("linear", value, total_steps=64, **sizes)
+
+
 LOSSES = {
     "policy_gradient": ppo_tf.PolicyGradient,
     "clip": ppo_tf.Clip,
@@ -83,11 +96,16 @@ LOSSES = {
     "kl_penalty": ppo_tf.KLPenalty,
     "kl_penalty_adaptive": lambda: ppo_tf.KLPenalty(1.0, target=0.01),
     "sum": lambda: ppo_tf.Sum([ppo_tf.Clip(), ppo_tf.EntropyBonus(0.01)]),
+    "clip_schedule": lambda: ppo_tf.Clip(falling(0.2)),
+    "spo": ppo_tf.SPO,
+    "surrogate": ppo_tf.Surrogate,
+    "clip_kl_penalty": lambda: ppo_tf.KLPenalty(1.0, estimate="k3", surrogate=ppo_tf.Clip()),
 }
 ESTIMATORS = {
     "reward_to_go": ppo_tf.RewardToGo,
     "n_step": ppo_tf.NStep,
     "gae": ppo_tf.GAE,
+    "trajectory_return": ppo_tf.TrajectoryReturn,
 }
 VALUES = {  # arguments of the learner
     "squared": lambda: {"value_loss": ppo_tf.SquaredError()},
@@ -98,11 +116,22 @@ VALUES = {  # arguments of the learner
         "estimator": ppo_tf.RewardToGo(0.9, baseline=False),
     },
 }
+
+
+def trust_region(**options):
+    return ppo_tf.TrustRegionUpdate(epochs=2, minibatch_size=8, cg_iterations=3, **options)
+
+
 OTHERS = {  # arguments of the learner
     "default": lambda: {},
     "reward_transformation": lambda: {"reward_transformation": ppo_tf.RewardScaling()},
     "recompute_advantages": lambda: {"recompute_advantages": True},
     "early_stopping_kl": lambda: {"early_stopping_kl": 0.05},
+    "batch_standardization": lambda: {"standardize_advantages": "batch"},
+    "reuse": lambda: {"reuse": 2},
+    "reuse_vtrace": lambda: {"reuse": 2, "estimator": ppo_tf.VTrace()},
+    "npg": lambda: {"update_rule": trust_region(line_search=False)},
+    "trpo": lambda: {"update_rule": trust_region()},
 }
 PARTS = (ACTIONS, OBSERVATIONS, LOSSES, ESTIMATORS, VALUES, OTHERS)
 LONGEST = max(map(len, PARTS))
@@ -131,9 +160,8 @@ def make(name, jit_compile):
         # Adam takes full steps even where a gradient is only rounding noise; SGD does not.
         optimizer=keras.optimizers.SGD(0.05, global_clipnorm=5.0),
         loss=LOSSES[loss](),
-        epochs=2,
-        minibatch_size=8,
         jit_compile=jit_compile,
+        **({} if "update_rule" in parts else {"epochs": 2, "minibatch_size": 8}),
         **parts,
     )
 
@@ -157,6 +185,7 @@ def trained():
             before = helpers.numbers(learner)
             graph, metrics = learner._compiled, two_updates(environments(name), learner)
             results = helpers.numbers(learner), metrics
+            learner.begin_episodes(num_envs=2)  # forgets rollouts
             for variable, value in zip(learner.variables, before, strict=True):
                 variable.assign(value)
             learner.iterations = 0

@@ -35,7 +35,7 @@ CASES = {
     ),
     "gae_lambda": (
         {"gae_lambda": 0.9, "estimator": "n_step"},
-        "--gae_lambda=0.9 has no effect with estimator=n_step; it needs estimator=gae",
+        "--gae_lambda=0.9 has no effect with estimator=n_step; it needs estimator=gae or vtrace",
         {"estimator": "gae"},
     ),
     "baseline": (
@@ -46,12 +46,12 @@ CASES = {
     "clip_epsilon": (
         {"clip_epsilon": 0.1, "loss": "kl_penalty"},
         "--clip_epsilon=0.1 has no effect with loss=kl_penalty and value_loss=squared; it needs "
-        "loss=clip or value_loss=clipped",
+        "loss=clip, clip_kl_penalty or spo or value_loss=clipped",
         {"value_loss": "clipped"},
     ),
     "kl_target": (
         {"kl_target": 0.1},
-        "--kl_target=0.1 has no effect with loss=clip; it needs loss=kl_penalty",
+        "--kl_target=0.1 has no effect with loss=clip; it needs loss=kl_penalty or clip_kl_penalty",
         {"loss": "kl_penalty"},
     ),
     "cell_units": (

@@ -7,7 +7,7 @@ import pytest
 import reference
 import tensorflow as tf
 
-from ppo_tf.learning.estimators import GAE, NStep, RewardToGo, td_error
+from ppo_tf.learning.estimators import GAE, NStep, RewardToGo, TrajectoryReturn, VTrace, td_error
 
 GAMMAS = (0.0, 0.9, 1.0)
 LAMBDAS = (0.0, 0.5, 0.95, 1.0)
@@ -24,6 +24,8 @@ def estimators_with_oracles():
         for baseline in (True, False):
             options = {"gamma": gamma, "baseline": baseline}
             yield RewardToGo(**options), functools.partial(reference.reward_to_go, **options)
+        options = {"gamma": gamma}
+        yield TrajectoryReturn(**options), functools.partial(reference.trajectory_return, **options)
         for n in STEPS:
             options = {"n": n, "gamma": gamma}
             yield NStep(**options), functools.partial(reference.n_step, **options)
@@ -281,3 +283,64 @@ def test_estimators_compare_by_value_and_are_immutable(estimator):
     assert estimator != type(estimator)(gamma=0.5)
     with pytest.raises(AttributeError):
         estimator.gamma = 0.5
+
+
+# ---- V-trace
+
+WEIGHTS = {"rho_max": 1.5, "c_max": 1.2}
+
+
+@pytest.mark.parametrize("gamma", GAMMAS)
+@pytest.mark.parametrize("trace_lambda", LAMBDAS)
+def test_vtrace_equals_the_sums_in_the_paper(gamma, trace_lambda):
+    rng = np.random.default_rng(5)
+    options = {"gamma": gamma, "trace_lambda": trace_lambda, **WEIGHTS}
+    for terminated, truncated in episode_ends(7, 3, rng):
+        arguments = random_arguments(terminated, truncated, rng)
+        weights = rng.lognormal(size=terminated.shape).astype(np.float32)
+        result = VTrace(**options)(**to_tensors(arguments), importance_weights=tf.constant(weights))
+        expected = reference.vtrace(**arguments, importance_weights=weights, **options)
+        for actual, wanted in zip(result, expected, strict=True):
+            np.testing.assert_allclose(actual, wanted, **TOLERANCE)
+
+
+def test_vtrace_of_the_policys_own_data_is_gae():
+    rng = np.random.default_rng(6)
+    for terminated, truncated in episode_ends(7, 3, rng):
+        arguments = random_arguments(terminated, truncated, rng)
+        ones = tf.ones(terminated.shape)
+        result = VTrace(0.9, 0.8)(**to_tensors(arguments), importance_weights=ones)
+        for actual, wanted in zip(result, GAE(0.9, 0.8)(**to_tensors(arguments)), strict=True):
+            np.testing.assert_allclose(actual, wanted, **TOLERANCE)
+
+
+def test_vtrace_equals_rlax():
+    """Golden values of rlax 0.1.9, `vtrace_td_error_and_advantage` with lambda 0.9.
+
+    v_tm1 = V(s_t), v_t = V(s_{t+1}), discount_t = 0.95 but 0 at step 2, which terminates. Its
+    errors are targets less V(s_t), its q_estimate is advantages plus V(s_t). By hand, step 4:
+    delta = 1 (0 + 0.95 x 1.5 - 0.5) = 0.925. Step 3: delta = 0.3 (2 + 0.95 x 0.5 + 1) = 1.0425,
+    c = 0.9 x 0.3, so 1.0425 + 0.95 x 0.27 x 0.925 = 1.27976.
+    """
+    column = lambda *numbers: tf.constant(numbers, tf.float32)[:, None]  # noqa: E731
+    values = column(1.0, 2.0, 3.0, -1.0, 0.5)
+    advantages, targets = VTrace(0.95, 0.9)(
+        rewards=column(1.0, -1.0, 0.5, 2.0, 0.0),
+        values=values,
+        next_values=column(2.0, 3.0, 9.0, 0.5, 1.5),
+        terminated=tf.constant([[False], [False], [True], [False], [False]]),
+        truncated=tf.zeros((5, 1), tf.bool),
+        importance_weights=column(0.5, 2.0, 1.0, 0.3, 1.4),
+    )
+    np.testing.assert_allclose(
+        (targets - values)[:, 0], [-0.0279061, -2.2875, -2.5, 1.2797625, 0.925], rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        (advantages + values)[:, 0], [0.9441876, -0.2875, 0.5, 3.2658749, 1.425], rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("options", [{"c_max": 0.0}, {"c_max": 2.0, "rho_max": 1.0}])
+def test_vtrace_refuses_weights_out_of_range(options):
+    with pytest.raises(ValueError, match=r"c_max must be positive and at most rho_max\. Received"):
+        VTrace(**options)

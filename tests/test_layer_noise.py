@@ -77,7 +77,7 @@ def learner_of(actor, critic=None, rate=0.5, **options):
     return ppo_tf.Learner(
         *(policy_of(actor), critic, keras.optimizers.SGD(rate)),
         ppo_tf.RewardToGo(0.9, baseline=False),
-        standardize_advantages=False,
+        standardize_advantages="off",
         **{**defaults, **options},
     )
 

@@ -92,7 +92,7 @@ def test_the_gradient_of_one_step_equals_the_textbook():
         optimizer=keras.optimizers.SGD(1.0),
         epochs=1,
         minibatch_size=16,
-        standardize_advantages=False,
+        standardize_advantages="off",
     )
     (normalizer,) = normalizations(learner.policy)
     normalizer.trainable = False  # it would move before the gradient is taken

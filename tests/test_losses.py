@@ -1,21 +1,25 @@
 """Losses against the papers' formulas, golden values and each other's gradients."""
 
+import inspect
+
 import numpy as np
 import pytest
 import reference
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from ppo_tf.learning import diagnostics
 from ppo_tf.learning.losses import (
+    SPO,
     Clip,
-    ClippedError,
     EntropyBonus,
-    Huber,
     KLPenalty,
     PolicyGradient,
-    SquaredError,
     Sum,
+    Surrogate,
 )
+from ppo_tf.learning.optimizers import schedule
+from ppo_tf.learning.value_losses import ClippedError, Huber, SquaredError
 
 tfd = tfp.distributions
 
@@ -49,13 +53,16 @@ class Case:
             self.kl = reference.gaussian_kl(old, old_scale, new, new_scale)
             self.entropy = reference.gaussian_entropy(new_scale)
 
-    def evaluate(self, loss):
-        return loss(
-            new_dist=self.new_dist,
-            old_dist=self.old_dist,
-            actions=tf.constant(self.actions),
-            advantages=tf.constant(self.advantages),
-        )
+    def evaluate(self, loss, **more):
+        batch = {
+            "new_dist": self.new_dist,
+            "old_dist": self.old_dist,
+            "actions": tf.constant(self.actions),
+            "advantages": tf.constant(self.advantages),
+            **more,
+        }
+        names = inspect.signature(loss).parameters
+        return loss(**{name: x for name, x in batch.items() if name in names})
 
 
 @pytest.fixture(params=["categorical", "gaussian"], scope="module")
@@ -449,3 +456,102 @@ def test_clipped_error_of_unchanged_values_is_the_squared_error():
         value_loss(ClippedError(0.2), values, values, targets),
         value_loss(SquaredError(), values, values, targets),
     )
+
+
+# ---- SPO, the plain surrogate, estimated penalties, importance weights, schedules
+
+
+def test_spo_equals_the_formula(case):
+    ratio = np.exp(case.new_log_prob - case.old_log_prob)
+    moved, a = ratio - 1.0, case.advantages.astype(np.float64)
+    loss, metrics = case.evaluate(SPO(0.3))
+    expected = np.abs(a) * moved**2 / (2 * 0.3) - ratio * a
+    np.testing.assert_allclose(loss, expected, **TOLERANCE)
+    np.testing.assert_array_equal(metrics["clip_fraction"], np.abs(moved) > 0.3)
+
+
+@pytest.mark.parametrize("advantage", [2.0, -2.0])
+def test_spo_is_least_where_the_ratio_has_moved_by_epsilon(advantage):
+    best = 1.0 + 0.2 * np.sign(advantage)
+    values = [with_ratio(float(best + x), advantage, SPO(0.2))[0] for x in (-0.05, 0.0, 0.05)]
+    assert values[1] < min(values[0], values[2])
+
+
+def test_the_surrogate_is_a_penalty_of_nothing(case):
+    surrogate, _ = case.evaluate(Surrogate())
+    np.testing.assert_array_equal(surrogate, case.evaluate(KLPenalty(0.0))[0])
+
+
+@pytest.mark.parametrize("estimate", ["k1", "k2", "k3"])
+def test_a_penalty_can_be_estimated(case, estimate):
+    loss, metrics = case.evaluate(KLPenalty(2.0, estimate=estimate))
+    actions = tf.constant(case.actions)
+    kl = diagnostics.kl_estimates(case.old_dist, case.new_dist, actions)[f"kl_{estimate}"]
+    surrogate, _ = case.evaluate(Surrogate())
+    np.testing.assert_allclose(loss, surrogate + 2.0 * kl, **TOLERANCE)
+    assert float(metrics["kl_coefficient"]) == 2.0
+
+
+def test_clip_and_penalty_go_together(case):
+    both, metrics = case.evaluate(KLPenalty(2.0, surrogate=Clip(0.1)))
+    clip, clip_metrics = case.evaluate(Clip(0.1))
+    np.testing.assert_allclose(both, clip + 2.0 * case.kl, **TOLERANCE)
+    np.testing.assert_array_equal(metrics["clip_fraction"], clip_metrics["clip_fraction"])
+
+
+def test_an_unknown_estimate_is_refused():
+    with pytest.raises(ValueError, match=r"exact, k1, k2, k3\. Received: estimate='k4'"):
+        KLPenalty(1.0, estimate="k4")
+
+
+WEIGHED = [Surrogate(), Clip(0.2), SPO(0.2), PolicyGradient(), KLPenalty(1.0, estimate="k3")]
+
+
+@pytest.mark.parametrize("loss", WEIGHED, ids=lambda loss: type(loss).__name__)
+def test_importance_weights_of_one_change_nothing(case, loss):
+    ones = tf.ones(SAMPLES)
+    weighed, _ = case.evaluate(loss, importance_weights=ones)
+    np.testing.assert_allclose(weighed, case.evaluate(loss)[0], **TOLERANCE)
+
+
+def test_weighed_losses_equal_the_formulas(case):
+    w = np.random.default_rng(1).lognormal(size=SAMPLES)
+    weights = tf.constant(w, tf.float32)
+    a = case.advantages.astype(np.float64)
+    wr = w * np.exp(case.new_log_prob - case.old_log_prob)
+    expected = {
+        Surrogate(): -wr * a,
+        PolicyGradient(): -w * case.new_log_prob * a,
+        # GePPO, eq. 7: the interval lies around w, not around 1.
+        Clip(0.2, 0.3): -np.minimum(wr * a, np.clip(wr, w - 0.2, w + 0.3) * a),
+        SPO(0.2): np.abs(a) * (wr - w) ** 2 / 0.4 - wr * a,
+    }
+    for loss, wanted in expected.items():
+        actual, _ = case.evaluate(loss, importance_weights=weights)
+        np.testing.assert_allclose(actual, wanted, rtol=1e-4, atol=1e-4, err_msg=str(loss))
+
+
+SIZES = {"total_steps": 80, "horizon": 4, "num_envs": 2, "epochs": 1, "minibatch_size": 8}
+
+
+@pytest.mark.parametrize(
+    ("make", "name"), [(Clip, "epsilon"), (SPO, "epsilon"), (EntropyBonus, "coefficient")]
+)
+def test_a_schedule_gives_the_value_of_its_step(case, make, name):
+    falling = make(**{name: schedule("linear", 0.2, **SIZES)})  # to 0 in 10 steps
+    steps = tf.constant(5, tf.int64)
+    now, _ = case.evaluate(falling, gradient_steps=steps)
+    np.testing.assert_allclose(now, case.evaluate(make(**{name: 0.1}))[0], **TOLERANCE)
+    with pytest.raises(ValueError, match="A schedule needs gradient_steps"):
+        case.evaluate(falling)
+
+
+def test_schedules_begin_at_their_value_and_end_at_zero():
+    for name in ("linear", "cosine"):
+        falling = schedule(name, 0.2, **SIZES)
+        np.testing.assert_allclose(
+            [falling(0), falling(5), falling(10)], [0.2, 0.1, 0.0], atol=1e-7
+        )
+    assert schedule("constant", 0.2, **SIZES) == 0.2
+    with pytest.raises(ValueError, match=r"constant, linear, cosine\. Received: name="):
+        schedule("square", 0.2, **SIZES)

@@ -30,6 +30,7 @@ ACTIONS = {  # MultiBinary and the clipped Gaussian are covered by the hybrid
     "truncated_gaussian": (PAIR, "truncated_gaussian"),
     "full_covariance": (PAIR, "full_covariance"),
     "gsde": (PAIR, "gsde"),
+    "categorical": (PAIR, "categorical"),
     "hybrid": (helpers.HYBRID, "clipped_gaussian"),
 }
 OBSERVATIONS = {  # Discrete is covered by the nested one
@@ -42,12 +43,13 @@ OBSERVATIONS = {  # Discrete is covered by the nested one
     "tuple": Tuple((MultiDiscrete([2, 3]), MultiBinary(2), Box(0, 9, (2,), np.int32))),
     "masked": None,  # depends on the action
 }
-NETWORKS = ("mlp", "shared", "lstm")  # for other cells see `test_recurrent.py`
+NETWORKS = ("mlp", "shared", "lstm", "residual")  # for other cells see `test_recurrent.py`
 ESTIMATORS = {"reward_to_go": ppo_tf.RewardToGo, "n_step": ppo_tf.NStep, "gae": ppo_tf.GAE}
 LOSSES = {
     "clip": lambda: ppo_tf.Sum([ppo_tf.Clip(), ppo_tf.EntropyBonus(0.01)]),
     "kl_penalty": lambda: ppo_tf.KLPenalty(1.0, target=0.01),
     "policy_gradient": ppo_tf.PolicyGradient,
+    "spo": ppo_tf.SPO,
 }
 PARTS = (ACTIONS, OBSERVATIONS, NETWORKS, ESTIMATORS, LOSSES)
 MASKABLE = ("discrete", "multi_discrete", "hybrid")
@@ -118,9 +120,10 @@ def make_learner(case):
         actor, critic = ppo_tf.shared_actor_critic(envs, spec, hidden_sizes=(8,), seed=1)
         policy = ppo_tf.Policy(actor, spec.family, spec.action_map)
     else:
-        cell = None if network == "mlp" else network
-        policy = helpers.make_policy(envs, continuous=continuous, cell=cell, **hidden)
-        critic = helpers.make_critic(envs, cell=cell)
+        cell = network if network == "lstm" else None
+        blocks = {} if network != "residual" else {"network": network, "residual_width": 4}
+        policy = helpers.make_policy(envs, continuous=continuous, cell=cell, **hidden, **blocks)
+        critic = helpers.make_critic(envs, cell=cell, **blocks)
     return envs, ppo_tf.Learner(
         policy,
         critic,

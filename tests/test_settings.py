@@ -48,6 +48,7 @@ def test_components_exist_for_all_choices():
         "estimator": components.ESTIMATORS,
         "loss": components.LOSSES,
         "value_loss": components.VALUE_LOSSES,
+        "update_rule": components.UPDATE_RULES,
     }
     for name, table in tables.items():
         assert list(table) == list(CHOICES[name])
@@ -94,8 +95,8 @@ def test_text_is_parsed_to_a_value(name, text, value):
         ("learning_rate", 0.0, "a number above 0, at most 1"),
         ("kl_target", 0, "a number above 0, or none"),
         ("baseline", 1, "true or false"),
-        ("estimator", "td", "one of gae, n_step, reward_to_go"),
-        ("estimator", None, "one of gae, n_step, reward_to_go"),
+        ("estimator", "td", "one of gae, n_step, reward_to_go, trajectory_return, vtrace"),
+        ("estimator", None, "one of gae, n_step, reward_to_go, trajectory_return, vtrace"),
         ("activation", 3, "a name"),
         ("hidden_sizes", 64, "integers, such as 64,64, each from 1 to 65536"),
         ("hidden_sizes", [64, 0], "integers, such as 64,64, each from 1 to 65536"),
@@ -164,7 +165,7 @@ def test_a_config_is_read_back_as_resolved(config):
         ("learning_rat", 0.1, "is not a setting; did you mean learning_rate"),
         ("learning_rate", "0.1", "learning_rate must be a number above 0"),
         ("epochs", 1.5, "epochs must be an integer from 1 to 2147483647"),
-        ("loss", "hinge", "loss must be one of clip, kl_penalty, policy_gradient"),
+        ("loss", "hinge", "loss must be one of clip, kl_penalty, clip_kl_penalty, spo, surrogate"),
         ("gamma", 2, "gamma must be a number from 0 to 1"),
         ("hidden_sizes", ["64"], "hidden_sizes must be integers"),
         ("jit_compile", "yes", "jit_compile must be true or false, or none"),

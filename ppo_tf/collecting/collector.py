@@ -15,6 +15,7 @@ from ppo_tf.collecting.rows import Final, Rows
 from ppo_tf.environments.backends import environment_seeds, reset
 from ppo_tf.environments.failures import failure_of
 from ppo_tf.policies.acting import EngineName, make_acting
+from ppo_tf.policies.log_probs import make_log_probs
 from ppo_tf.policies.policy import Policy
 from ppo_tf.spaces.masks import MASK_KEY
 from ppo_tf.types import Arrays, EnvironmentFailure, Episode, Nest, NonFiniteError, Trajectory
@@ -34,6 +35,8 @@ class VectorCollector:
         iterations: rollouts collected before with this seed; their noise is not drawn again.
         acting: which engine computes the actions, see `acting.make_acting`.
         mask_key: key of invalid-action masks in the observations, see `masks`.
+        log_probs: whether trajectories say how probable their actions were, for estimators that
+            need it, such as `VTrace`.
 
     Attributes:
         acting: the policy with its engine; its `description` says which engine and why.
@@ -52,6 +55,7 @@ class VectorCollector:
         iterations: int = 0,
         acting: EngineName = "auto",
         mask_key: str | None = MASK_KEY,
+        log_probs: bool = False,
     ):
         if horizon < 1:
             raise ValueError(f"horizon must be at least 1. Received: horizon={horizon}")
@@ -61,6 +65,7 @@ class VectorCollector:
         self.num_envs = envs.num_envs
         self.horizon = horizon
         self.acting = make_acting(policy, envs, acting)
+        self._log_probs = make_log_probs(policy) if log_probs else None
         self._composite = any(
             spaces.is_composite(space)
             for space in (envs.single_observation_space, envs.single_action_space)
@@ -116,6 +121,8 @@ class VectorCollector:
             starts=starts,
             layer_noise=self.acting.layer_noise,
         )
+        if self._log_probs is not None:
+            trajectory = trajectory._replace(log_probs=self._log_probs(trajectory))
         return trajectory, episodes
 
     def _fill_rows(self) -> Rows:

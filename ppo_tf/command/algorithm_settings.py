@@ -1,4 +1,4 @@
-"""Declarations of what is learned: advantages, losses, optimization, networks, actions."""
+"""Declarations of how it learns: advantages, losses, updates."""
 
 from __future__ import annotations
 
@@ -6,6 +6,14 @@ from ppo_tf.command.declarations import Choice, Declaration
 
 # Unless noted otherwise, defaults are from Schulman et al. 2017 (arXiv 1707.06347), Table 3, or
 # from "The 37 implementation details of PPO" (ICLR blog 2022).
+
+_CLIPS = ("clip", "clip_kl_penalty", "spo")
+_PENALTIES = ("kl_penalty", "clip_kl_penalty")
+_SCHEDULES = (
+    Choice("constant", "stays the same"),
+    Choice("linear", "falls linearly to 0", "linear_schedule"),
+    Choice("cosine", "falls to 0 like half a cosine"),
+)
 
 ADVANTAGES: tuple[Declaration, ...] = (
     Declaration(
@@ -17,6 +25,16 @@ ADVANTAGES: tuple[Declaration, ...] = (
             Choice("gae", "generalised advantage estimation (Schulman et al. 2016)", "GAE"),
             Choice("n_step", "n_step rewards, then the critic's value", "NStep"),
             Choice("reward_to_go", "the sum of all future rewards", "RewardToGo"),
+            Choice(
+                "trajectory_return",
+                "the sum of all rewards of the episode, past ones too",
+                "TrajectoryReturn",
+            ),
+            Choice(
+                "vtrace",
+                "GAE for rewards that another policy earned (Espeholt et al. 2018)",
+                "VTrace",
+            ),
         ),
     ),
     Declaration(
@@ -32,10 +50,10 @@ ADVANTAGES: tuple[Declaration, ...] = (
         "gae_lambda",
         float,
         0.95,
-        "Lambda of GAE, the weight of longer returns, 0 to 1.",
+        "Lambda of GAE and V-trace, the weight of longer returns, 0 to 1.",
         least=0,
         most=1,
-        only_with={"estimator": ("gae",)},
+        only_with={"estimator": ("gae", "vtrace")},
     ),
     Declaration(
         "baseline",
@@ -55,6 +73,9 @@ LOSSES: tuple[Declaration, ...] = (
         choices=(
             Choice("clip", "PPO's clipped surrogate", "Clip"),
             Choice("kl_penalty", "PPO's surrogate with a KL penalty", "KLPenalty"),
+            Choice("clip_kl_penalty", "the clipped surrogate with a KL penalty", "KLPenalty"),
+            Choice("spo", "a parabola instead of the clip (Xie et al. 2024)", "SPO"),
+            Choice("surrogate", "the ratio times the advantage, unrestrained", "Surrogate"),
             Choice("policy_gradient", "the policy gradient, without a ratio", "PolicyGradient"),
         ),
     ),
@@ -64,7 +85,15 @@ LOSSES: tuple[Declaration, ...] = (
         0.2,
         "How far a clipped loss lets the probability ratio, or the value, move.",
         above=0,
-        only_with={"loss": ("clip",), "value_loss": ("clipped",)},
+        only_with={"loss": _CLIPS, "value_loss": ("clipped",)},
+    ),
+    Declaration(
+        "clip_schedule",
+        str,
+        "constant",
+        "How clip_epsilon changes over the run.",
+        choices=_SCHEDULES,
+        only_with={"loss": _CLIPS, "value_loss": ("clipped",)},
     ),
     Declaration(
         "kl_coefficient",
@@ -72,7 +101,20 @@ LOSSES: tuple[Declaration, ...] = (
         1.0,
         "Weight of the KL divergence, per nat.",
         least=0,
-        only_with={"loss": ("kl_penalty",)},
+        only_with={"loss": _PENALTIES},
+    ),
+    Declaration(
+        "kl_estimate",
+        str,
+        "exact",
+        "How the penalty computes the KL divergence.",
+        choices=(
+            Choice("exact", "by the distribution's formula"),
+            Choice("k1", "minus the log-ratio of the actions, unbiased, noisy"),
+            Choice("k2", "half its square, biased, little noise"),
+            Choice("k3", "ratio - 1 - log-ratio, unbiased, little noise"),
+        ),
+        only_with={"loss": _PENALTIES},
     ),
     Declaration(
         "kl_target",
@@ -81,10 +123,18 @@ LOSSES: tuple[Declaration, ...] = (
         "Target KL divergence per update for adapting kl_coefficient, nats.",
         above=0,
         optional=True,
-        only_with={"loss": ("kl_penalty",)},
+        only_with={"loss": _PENALTIES},
     ),
     Declaration(
         "entropy_coefficient", float, 0.0, "Weight of the entropy bonus, per nat.", least=0
+    ),
+    Declaration(
+        "entropy_schedule",
+        str,
+        "constant",
+        "How entropy_coefficient changes over the run.",
+        choices=_SCHEDULES,
+        unless={"entropy_coefficient": 0.0},
     ),
     Declaration(
         "value_loss",
@@ -102,6 +152,33 @@ LOSSES: tuple[Declaration, ...] = (
 
 UPDATES: tuple[Declaration, ...] = (
     Declaration(
+        "update_rule",
+        str,
+        "minibatch",
+        "How the policy improves on a batch.",
+        choices=(
+            Choice("minibatch", "gradient steps over shuffled minibatches", "MinibatchUpdate"),
+            Choice("npg", "one step of the natural policy gradient", "TrustRegionUpdate"),
+            Choice("trpo", "that step, searched for KL and gain (TRPO)", "TrustRegionUpdate"),
+        ),
+    ),
+    Declaration(
+        "trust_region",
+        float,
+        0.01,
+        "Largest mean KL divergence of a step of the policy, nats.",
+        above=0,
+        only_with={"update_rule": ("npg", "trpo")},
+    ),
+    Declaration(
+        "reuse",
+        int,
+        1,
+        "Rollouts to learn from: the newest and, weighted, those before it.",
+        least=1,
+        most=1000,
+    ),
+    Declaration(
         "learning_rate",
         float,
         3e-4,
@@ -114,10 +191,7 @@ UPDATES: tuple[Declaration, ...] = (
         str,
         "linear",
         "How the learning rate changes over the run.",
-        choices=(
-            Choice("constant", "stays the same"),
-            Choice("linear", "falls linearly to 0", "linear_schedule"),
-        ),
+        choices=_SCHEDULES,
     ),
     Declaration(
         "max_gradient_norm", float, 0.5, "Global norm to which gradients are clipped.", above=0
@@ -144,6 +218,7 @@ UPDATES: tuple[Declaration, ...] = (
         "KL divergence above which an update stops early, nats.",
         above=0,
         optional=True,
+        only_with={"update_rule": ("minibatch",)},
     ),
     Declaration(
         "recompute_advantages",
@@ -154,155 +229,19 @@ UPDATES: tuple[Declaration, ...] = (
     ),
     Declaration(
         "standardize_advantages",
-        bool,
-        True,
-        "Whether to scale advantages to mean 0, std 1 per minibatch.",
+        str,
+        "minibatch",
+        "Where advantages are scaled to mean 0 and standard deviation 1.",
+        choices=(
+            Choice("minibatch", "in each minibatch"),
+            Choice("batch", "in the whole batch, once"),
+            Choice("off", "nowhere"),
+        ),
     ),
     Declaration(
         "reward_scaling",
         bool,
         True,
         "Whether to divide rewards by the running std of returns.",
-    ),
-)
-
-NETWORKS: tuple[Declaration, ...] = (
-    Declaration(
-        "normalize_observations",
-        bool,
-        True,
-        "Whether models normalise observations by running statistics.",
-        only_for="Box observations that are no images",
-    ),
-    Declaration(
-        "hidden_sizes",
-        int,
-        (64, 64),
-        "Units of the hidden layers, comma-separated.",
-        least=1,
-        most=2**16,
-    ),
-    Declaration(
-        "activation",
-        str,
-        "tanh",
-        "Keras name of the hidden layers' activation.",
-        unless={"hidden_sizes": ()},
-    ),
-    Declaration(
-        "image_network",
-        str,
-        "auto",
-        "Network that encodes images.",
-        choices=(
-            Choice("auto", "nature, or small if a side has fewer than 36 pixels"),
-            Choice(
-                "nature",
-                "three convolutions and a dense layer (Mnih et al. 2015)",
-                "nature_cnn",
-            ),
-            Choice(
-                "impala",
-                "fifteen convolutions with residual connections (Espeholt et al. 2018)",
-                "impala_resnet",
-            ),
-            Choice("small", "a smaller nature, for images such as grid worlds", "small_cnn"),
-        ),
-        only_for="images",
-    ),
-    Declaration(
-        "shared_trunk", bool, False, "Whether actor and critic share all layers but the last."
-    ),
-    Declaration(
-        "cell",
-        str,
-        "none",
-        "Recurrent cell after the hidden layers.",
-        choices=(
-            Choice("none", "no recurrent cell"),
-            Choice("lstm", "long short-term memory, Keras' LSTMCell"),
-            Choice("gru", "gated recurrent unit, Keras' GRUCell"),
-        ),
-    ),
-    Declaration(
-        "cell_units",
-        int,
-        64,
-        "Units of the recurrent cell.",
-        least=1,
-        most=2**14,
-        only_with={"cell": ("lstm", "gru")},
-    ),
-    Declaration(
-        "sequence_length",
-        int,
-        32,
-        "Steps that gradients reach back in recurrent models.",
-        least=1,
-        only_with={"cell": ("lstm", "gru")},
-    ),
-    Declaration(
-        "actor_exclude",
-        str,
-        (),
-        "Comma-separated keys of the observation that only the critic sees.",
-    ),
-)
-
-_DIAGONAL = ("clipped_gaussian", "tanh_gaussian", "truncated_gaussian")
-
-ACTIONS: tuple[Declaration, ...] = (
-    Declaration(
-        "continuous",
-        str,
-        "clipped_gaussian",
-        "Distribution of Box actions.",
-        choices=(
-            Choice("clipped_gaussian", "Gaussian, clipped to the Box"),
-            Choice("tanh_gaussian", "Gaussian, squashed into the Box by tanh", "TanhGaussian"),
-            Choice("beta", "beta on (0, 1), rescaled to the Box", "UnimodalBeta"),
-            Choice(
-                "truncated_gaussian",
-                "truncated Gaussian on [-1, 1], rescaled to the Box",
-                "TruncatedGaussian",
-            ),
-            Choice(
-                "full_covariance",
-                "Gaussian with full covariance, clipped to the Box",
-                "FullGaussian",
-            ),
-            Choice(
-                "gsde",
-                "Gaussian, noise held for several steps, clipped to the Box",
-                "StateDependentExploration",
-            ),
-        ),
-        only_for="Box actions",
-    ),
-    Declaration(
-        "sde_period",
-        int,
-        4,
-        "Steps for which noise is held.",
-        least=1,
-        only_with={"continuous": ("gsde",)},
-        only_for="Box actions",
-    ),
-    Declaration(
-        "initial_scale",
-        float,
-        1.0,
-        "Initial standard deviation of a Gaussian, in half action ranges.",
-        least=1e-6,  # with 1e-12 the first update is not finite
-        only_with={"continuous": (*_DIAGONAL, "full_covariance", "gsde")},
-        only_for="Box actions",
-    ),
-    Declaration(
-        "state_dependent_scale",
-        bool,
-        False,
-        "Whether the standard deviation depends on the state.",
-        only_with={"continuous": _DIAGONAL},
-        only_for="Box actions",
     ),
 )

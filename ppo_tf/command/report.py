@@ -79,7 +79,7 @@ def expected_memory(
     num_envs = envs.num_envs
     learner.check_batch(horizon, num_envs)
     learner.begin_episodes(num_envs)  # creates the per-environment variables
-    specs = trajectory_specs(learner, envs, horizon)
+    specs = trajectory_specs(learner, envs, horizon)  # of the rollouts that are learned from
     states = [
         _specs(recurrent.initial_state(model, num_envs))
         for model in (learner.policy.actor, learner.critic)
@@ -108,8 +108,9 @@ def expected_memory(
 def trajectory_specs(
     learner: Learner, envs: gymnasium.vector.VectorEnv, horizon: int
 ) -> Trajectory:
-    """Returns a tf.TensorSpec for each field of the rollouts that `VectorCollector` makes."""
-    shape = (horizon, envs.num_envs)
+    """Returns a tf.TensorSpec for each field of the rollouts that `VectorCollector` makes, those
+    that are kept beside the newest."""
+    shape = (horizon, learner.rollouts.count * envs.num_envs)
 
     def observed(space: Any) -> tf.TensorSpec:
         return tf.TensorSpec((*shape, *space.shape), spaces.observed_dtype(space.dtype))
@@ -120,7 +121,7 @@ def trajectory_specs(
     example = example_observations(envs, np.random.default_rng(0), observed_paths(policy, envs))
     parameters, _ = policy.step(example, policy.initial_state(envs.num_envs))
     actions = tf.nest.map_structure(
-        lambda action: tf.TensorSpec((horizon, *action.shape), action.dtype),
+        lambda action: tf.TensorSpec((*shape, *action.shape[1:]), action.dtype),
         policy.draw(parameters, np.array([0, 0], np.int32)),
     )
     flags = tf.TensorSpec(shape, tf.bool)
@@ -140,6 +141,7 @@ def _minibatch_specs(learner: Learner, specs: Trajectory, results: tuple[Any, ..
         (
             *(specs.observations, specs.actions, specs.valid, specs.starts),
             *(*results[:4], specs.layer_noise),
+            results[1] if learner.rollouts.count > 1 else (),  # importance weights
         ),
     )
     models = (learner.policy.actor, learner.critic)

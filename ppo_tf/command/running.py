@@ -73,7 +73,12 @@ class Run:
         self.learner.check_batch(s["horizon"], s["num_envs"])
         self.artefact = traced(self.learner)
         self.collector = VectorCollector(
-            self.envs, self.policy, s["horizon"], seed=s["seed"], acting=s["acting"]
+            self.envs,
+            self.policy,
+            s["horizon"],
+            seed=s["seed"],
+            acting=s["acting"],
+            log_probs=self.learner.objective.weighs_steps,
         )
         self.engines = {
             "environments": f"{backend} ({reason})",
@@ -173,7 +178,7 @@ def make_callbacks(run: Run) -> list[keras.callbacks.Callback]:
     if s["video_every"]:
         videos = logdir / "videos"
         found.append(VideoRecorder(videos, run.env_id, every=s["video_every"], seed=s["seed"]))
-    expected_kl = s["early_stopping_kl"] or (s["kl_target"] if s["loss"] == "kl_penalty" else None)
+    expected_kl = s["early_stopping_kl"] or (s["kl_target"] if "kl_penalty" in s["loss"] else None)
     found.append(HealthAdvice(expected_kl, say=say_with_flags))
     found.append(Progress())
     return found

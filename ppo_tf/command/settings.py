@@ -1,8 +1,8 @@
 """The settings of a training run, each declared once.
 
 Flags, `--help`, `ppo-tf list`, docs/settings.md and the validation of presets and config.json are
-derived from these declarations, which are grouped in `algorithm_settings` and `run_settings`. The
-tuned values per environment are in `presets`.
+derived from these declarations, which are grouped in `algorithm_settings`, `model_settings` and
+`run_settings`. The tuned values per environment are in `presets`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from ppo_tf.command import algorithm_settings, run_settings
+from ppo_tf.command import algorithm_settings, model_settings, run_settings
 from ppo_tf.command.declarations import Declaration
 
 GROUPS: dict[str, tuple[Declaration, ...]] = {
@@ -19,8 +19,8 @@ GROUPS: dict[str, tuple[Declaration, ...]] = {
     "Advantages": algorithm_settings.ADVANTAGES,
     "Losses": algorithm_settings.LOSSES,
     "Updates": algorithm_settings.UPDATES,
-    "Networks": algorithm_settings.NETWORKS,
-    "Actions": algorithm_settings.ACTIONS,
+    "Networks": model_settings.NETWORKS,
+    "Actions": model_settings.ACTIONS,
     "Run": run_settings.RUN,
 }
 

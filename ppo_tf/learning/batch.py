@@ -20,6 +20,8 @@ class Batch(NamedTuple):
         old_values: float [L, N], the critic's values before the update.
         advantages, targets: float [L, N].
         layer_noise: [L, N, ...] for each call of a layer with noise, the actor's first.
+        importance_weights: float [L, N], pi_old(a|s) / mu(a|s) of the policy before the update over
+            the one that acted; empty where they are one.
         policy_state, critic_state: lists of [N, units], the states before the first step of each
             sequence; empty without a memory.
     """
@@ -33,6 +35,7 @@ class Batch(NamedTuple):
     advantages: Tensor
     targets: Tensor
     layer_noise: Sequence[Tensor]
+    importance_weights: Tensor | tuple[()]
     policy_state: list[Tensor]
     critic_state: list[Tensor]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -12,17 +12,18 @@ import tensorflow as tf
 
 from ppo_tf import ops
 from ppo_tf.learning import diagnostics, undo
-from ppo_tf.learning.batch import Batch, first_states
 from ppo_tf.learning.compatibility import check_model, check_optimizer
 from ppo_tf.learning.estimators import GAE
-from ppo_tf.learning.losses import Clip, SquaredError
+from ppo_tf.learning.losses import Clip
 from ppo_tf.learning.memories import Memories
 from ppo_tf.learning.naming import Variable, named_variables
-from ppo_tf.learning.normalizers import old_distribution
-from ppo_tf.learning.objective import Objective
+from ppo_tf.learning.objective import Objective, Standardization
 from ppo_tf.learning.optimizers import default_optimizer
+from ppo_tf.learning.preparation import Preparation, Start
+from ppo_tf.learning.reuse import Rollouts, check_loss, effective_sample_size
 from ppo_tf.learning.updates.minibatch import MinibatchUpdate
 from ppo_tf.learning.updates.rule import UPDATE_RULE_KEYWORDS, UpdateRule
+from ppo_tf.learning.value_losses import SquaredError
 from ppo_tf.networks import layers, models, recurrent
 from ppo_tf.policies.policy import Policy
 from ppo_tf.support import keywords
@@ -41,19 +42,6 @@ from ppo_tf.types import (
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 _plain: Callable[[Function], Function] = tf.autograph.experimental.do_not_convert
-
-
-class _Start(NamedTuple):
-    """What an update computes with the weights that acted."""
-
-    rewards: Tensor  # [T, B], those of the estimator
-    policy_state: list[Tensor]  # before the first row, [B, units] each
-    critic_state: list[Tensor]
-    policy_states: list[Tensor]  # after each row, [T, B, units] each
-    critic_states: list[Tensor]
-    acted: Mapping[str, Nest]  # parameters of the distribution that acted, [T, B, ...]
-    explained_variance: Tensor
-    batch: Batch
 
 
 class Learner:
@@ -78,13 +66,16 @@ class Learner:
         loss: loss of the policy, by default `Clip()`.
         value_loss: loss of the critic, by default `SquaredError()`.
         value_coefficient: weight of the value loss.
-        standardize_advantages: whether to scale the advantages of each minibatch to mean 0 and
-            standard deviation 1.
+        standardize_advantages: where advantages are scaled to mean 0 and standard deviation 1: in
+            each "minibatch", in the whole "batch", or "off".
         reward_transformation: function from the environment's rewards to the estimator's, such as
             `RewardScaling`.
         sequence_length: number of steps that gradients reach back in recurrent models; must divide
             the horizon and minibatch_size. Minibatches then consist of whole sequences, each
             starting from the state in which its first step was reached.
+        reuse: number of rollouts to learn from, M: the newest and M - 1 old ones, their steps
+            weighted for the policies that took them (see `learning/reuse.py`). What is kept is
+            forgotten where new episodes start in all environments, as after a checkpoint.
         update_rule: how policy and critic improve on a batch.
         jit_compile: whether XLA compiles the update; None: unless there are convolutions, which XLA
             makes slower on CPUs.
@@ -110,9 +101,10 @@ class Learner:
         *,
         value_loss: ValueLoss | None = None,
         value_coefficient: float = 0.5,
-        standardize_advantages: bool = True,
+        standardize_advantages: Standardization = "minibatch",
         reward_transformation: RewardTransformation | None = None,
         sequence_length: int = 32,
+        reuse: int = 1,
         update_rule: UpdateRule | None = None,
         jit_compile: bool | None = None,
         seed: int = 0,
@@ -152,12 +144,23 @@ class Learner:
         self.memories = Memories(policy.actor, critic)
         recurs = policy.recurrent or recurrent.is_recurrent(critic)
         self.sequence_length = sequence_length if recurs else 1
+        self.rollouts = Rollouts(reuse)
+        if reuse > 1:
+            check_loss(self.loss)
+        if reuse > 1 and recurs:
+            raise ValueError(
+                "reuse cannot be combined with a memory, whose states would be those of other "
+                f"weights. Received: reuse={reuse}"
+            )
         self.seed = seed
         self.iterations = 0
         self._num_envs: int | None = None  # that per-environment variables are for
         self._improve = keywords.taking(self.update_rule, UPDATE_RULE_KEYWORDS, "update_rule")
-        self._transform = reward_transformation and keywords.taking(
+        transform = reward_transformation and keywords.taking(
             reward_transformation, REWARD_TRANSFORMATION_KEYWORDS, "reward_transformation"
+        )
+        self._prepare = Preparation(
+            *(self.objective, self.memories, self.rollouts, transform, self.sequence_length)
         )
         parts = [policy] if critic is None else [policy, critic]
         weights = [weight for model in parts for weight in model.trainable_variables]
@@ -201,6 +204,7 @@ class Learner:
 
     def check_batch(self, horizon: int, num_envs: int) -> None:
         """Raises ValueError if the rule can't learn from trajectories of [horizon, num_envs]."""
+        num_envs *= self.rollouts.count
         self.update_rule.check_batch(horizon, num_envs, self.sequence_length)
 
     def update(self, trajectory: Trajectory) -> dict[str, float | None]:
@@ -235,15 +239,19 @@ class Learner:
                     f"rewards and {name} must share one shape [T, B]. Received: rewards of shape "
                     f"{shape}, {name} of shape {np.shape(getattr(trajectory, name))}"
                 )
+        if np.size(trajectory.log_probs) == 0:
+            trajectory = trajectory._replace(log_probs=())
         self.check_batch(*shape)
         self._build(shape[1])
         if self._trainable != self._frozen_or_not():
             self._compile()  # a layer was frozen, or thawed, since
         length, sequences = self.sequence_length, math.prod(shape) // self.sequence_length
-        draws = self.update_rule.draw(sequences, length, self.seed, self.iterations)
-        trajectory = self.objective.with_layer_noise(trajectory, self.seed, self.iterations)
-        trajectory, draws = tf.nest.map_structure(tf.convert_to_tensor, (trajectory, draws))
-        tensors, explained_variance, finite = self._compiled(trajectory, draws)
+        draws = self.update_rule.draw(
+            sequences * self.rollouts.count, length, self.seed, self.iterations
+        )
+        new = self.objective.with_layer_noise(trajectory, self.seed, self.iterations)
+        data = tf.nest.map_structure(tf.convert_to_tensor, (self.rollouts.joined(new), draws))
+        tensors, explained_variance, finite, kept = self._compiled(*data)
         metrics = {name: float(tensor) for name, tensor in tensors.items()}
         for name, value in metrics.items():
             if not math.isfinite(value):
@@ -259,6 +267,8 @@ class Learner:
                 "the weights are those from before this update"
             )
         self.iterations += 1
+        if kept:
+            self.rollouts.keep(new, *kept)
         # The explained variance of constant targets is undefined.
         explained = float(explained_variance)
         return metrics | {"explained_variance": None if math.isnan(explained) else explained}
@@ -270,6 +280,7 @@ class Learner:
         """
         self._build(num_envs)
         self.memories.empty()
+        self.rollouts.forget()
         begin = getattr(self.reward_transformation, "begin_episodes", None)
         if begin is not None:
             begin()
@@ -292,69 +303,43 @@ class Learner:
             transformation.build((None, num_envs))
         self.memories.build(num_envs)
 
-    def _update(self, trajectory: Trajectory, draws: Nest) -> tuple[Metrics, Tensor, Tensor]:
+    def _update(
+        self, trajectory: Trajectory, draws: Nest
+    ) -> tuple[Metrics, Tensor, Tensor, tuple[Tensor, ...]]:
         """Performs the whole update as one graph; see `update`.
 
         Returns:
             (metrics by name, any of which undoes the update if not finite; explained variance,
-            which may be NaN; whether each variable stayed finite, bool [n], likewise).
+            which may be NaN; whether each variable stayed finite, bool [n], likewise; what
+            `Rollouts.keep` needs of the newest rollout, empty if it is not kept).
         """
         variables = self.variables
         before = undo.snapshot(variables)
-        start = self._start(trajectory)
+        start = self._prepare(trajectory)
         metrics = self._improve(
             batch=start.batch,
             objective=self.objective,
             variables=[weight for weight in self.trained if weight.trainable],
             optimizer=self.optimizer,
             draws=draws,
-            reestimate=_plain(lambda: self._reestimated(start, trajectory)),
+            reestimate=_plain(lambda: self._prepare.reestimated(start, trajectory)),
         )
         metrics |= self._finish(trajectory, start)
         after = undo.snapshot(variables)
         finite = undo.finite_each(after, before)
         good = undo.all_finite(list(metrics.values())) & tf.reduce_all(finite)
         undo.keep_if(good, variables, after, before)
-        return metrics, start.explained_variance, finite
+        return (
+            metrics,
+            start.explained_variance,
+            finite,
+            self.rollouts.kept(start.rewards, start.log_probs),
+        )
 
     # AutoGraph is off from here on: its conversions took a third of the tracing time.
 
     @_plain
-    def _start(self, trajectory: Trajectory) -> _Start:
-        """Computes everything that needs the weights that acted."""
-        rewards = self._rewards(trajectory)
-        policy_state, critic_state = self.memories.read()
-        acted, old_parameters, policy_states = old_distribution(
-            self.policy, self.critic, trajectory, policy_state, critic_state
-        )
-        values, advantages, targets, critic_states = self.objective.estimate(
-            trajectory, rewards, critic_state
-        )
-        length = self.sequence_length
-        facts = (trajectory.observations, trajectory.actions, trajectory.valid, trajectory.starts)
-        estimates = (old_parameters, values, advantages, targets)
-        steps: Any = ops.to_sequences((*facts, *estimates, trajectory.layer_noise), length)
-        states: Any = (
-            first_states(policy_state, policy_states, length),
-            first_states(critic_state, critic_states, length),
-        )
-        return _Start(
-            *(rewards, policy_state, critic_state, policy_states, critic_states, acted),
-            explained_variance=ops.explained_variance(values, targets, trajectory.valid),
-            batch=Batch(*steps, *states),
-        )
-
-    @_plain
-    def _reestimated(self, start: _Start, trajectory: Trajectory) -> Batch:
-        """Returns the batch with advantages and targets by the critic's current weights."""
-        _, advantages, targets, _ = self.objective.estimate(
-            trajectory, start.rewards, start.critic_state
-        )
-        advantages, targets = ops.to_sequences((advantages, targets), self.sequence_length)
-        return start.batch._replace(advantages=advantages, targets=targets)
-
-    @_plain
-    def _finish(self, trajectory: Trajectory, start: _Start) -> Metrics:
+    def _finish(self, trajectory: Trajectory, start: Start) -> Metrics:
         """Measures the change of the policy, and updates what changes once per update."""
         new_parameters, _ = self.policy.unroll(
             trajectory.observations, start.policy_state, trajectory.starts, trajectory.layer_noise
@@ -363,17 +348,13 @@ class Learner:
         new_dist = self.policy.family(**ops.merge_time(new_parameters))
         actions, valid = ops.merge_time((trajectory.actions, trajectory.valid))
         metrics = diagnostics.policy_change(old_dist, new_dist, actions, valid)
+        weights = start.importance_weights
+        if not isinstance(weights, tuple):
+            metrics["effective_sample_size"] = effective_sample_size(weights, trajectory.valid)
         if hasattr(self.loss, "after_update"):
             self.loss.after_update(metrics.get("kl", metrics["kl_k3"]))
         self.memories.carry_on(start.policy_states, start.critic_states)
         return metrics | {"learning_rate": tf.convert_to_tensor(self.optimizer.learning_rate)}
-
-    def _rewards(self, trajectory: Trajectory) -> Tensor:
-        """Returns the estimator's rewards [T, B]: transformed, and 0 on invalid rows."""
-        rewards = tf.cast(trajectory.rewards, tf.float32)
-        if self._transform is not None:
-            rewards = self._transform(**trajectory._replace(rewards=rewards)._asdict())
-        return tf.where(trajectory.valid, rewards, tf.zeros_like(rewards))
 
 
 def _check(*, value_coefficient: float, sequence_length: int, seed: int) -> None:

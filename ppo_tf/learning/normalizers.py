@@ -21,6 +21,7 @@ def old_distribution(
     trajectory: Trajectory,
     policy_state: list[Tensor],
     critic_state: list[Tensor],
+    newest: Trajectory,
 ) -> tuple[Parameters, Parameters, list[Tensor]]:
     """Computes the distribution that acted, and lets the normalisers learn, once per update.
 
@@ -33,6 +34,7 @@ def old_distribution(
         policy, critic: with the weights that acted.
         trajectory: [T, B].
         policy_state, critic_state: states before the first row.
+        newest: what of the trajectory the normalisers have not seen yet.
 
     Returns:
         (parameters of the distribution that acted, parameters from which ratios start, the
@@ -43,12 +45,11 @@ def old_distribution(
     acted, states = policy.unroll(*rows, noise)
     learning = [layer for layer in layers.normalizations(policy) if layer.trainable]
     unseen = [tf.equal(layer.count, 0.0) for layer in learning]
-    with layers.learn_statistics(tf.cast(ops.merge_time(trajectory.valid), tf.float32)):
-        recurrent.learn_statistics(policy.actor, *rows)
+    new = newest.observations
+    with layers.learn_statistics(tf.cast(ops.merge_time(newest.valid), tf.float32)):
+        recurrent.learn_statistics(policy.actor, new, policy_state, newest.starts)
         if critic is not None:
-            recurrent.learn_statistics(
-                critic, trajectory.observations, critic_state, trajectory.starts
-            )
+            recurrent.learn_statistics(critic, new, critic_state, newest.starts)
     if not unseen:
         return acted, acted, states
     first = tf.reduce_any(unseen)

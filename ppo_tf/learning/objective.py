@@ -6,7 +6,7 @@ import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import keras
 import numpy as np
@@ -31,6 +31,8 @@ from ppo_tf.types import (
     Trajectory,
     ValueLoss,
 )
+
+Standardization = Literal["minibatch", "batch", "off"]
 
 
 class Terms(NamedTuple):
@@ -71,15 +73,26 @@ class Objective:
     loss: Loss
     value_loss: ValueLoss
     value_coefficient: float
-    standardize_advantages: bool
+    standardize_advantages: Standardization
 
     def __post_init__(self) -> None:
+        if self.standardize_advantages not in get_args(Standardization):
+            raise ValueError(
+                f"standardize_advantages must be one of {get_args(Standardization)}. "
+                f"Received: standardize_advantages={self.standardize_advantages!r}"
+            )
         # Inspects the signatures now, so that a component that needs too much is refused early.
         _ = self._advantages, self._policy_loss, self._errors, self.layer_noise
 
     @functools.cached_property
     def _advantages(self) -> Callable[..., tuple[Tensor, Tensor]]:
         return keywords.taking(self.estimator, ESTIMATOR_KEYWORDS, "estimator")
+
+    @property
+    def weighs_steps(self) -> bool:
+        """Whether the estimator needs importance weights."""
+        names = keywords.accepted(self.estimator, ESTIMATOR_KEYWORDS, "estimator")
+        return "importance_weights" in names
 
     @functools.cached_property
     def _policy_loss(self) -> Callable[..., tuple[Tensor, Metrics]]:
@@ -138,7 +151,11 @@ class Objective:
         return values, states
 
     def estimate(
-        self, trajectory: Trajectory, rewards: Tensor, state: list[Tensor]
+        self,
+        trajectory: Trajectory,
+        rewards: Tensor,
+        state: list[Tensor],
+        importance_weights: Tensor | tuple[()] = (),
     ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
         """Estimates values, advantages and targets with the critic's current weights.
 
@@ -146,10 +163,20 @@ class Objective:
             trajectory: [T, B].
             rewards: float [T, B], rewards for the estimator.
             state: the critic's state before the first row.
+            importance_weights: float [T, B], or empty.
 
         Returns:
             (values, advantages, targets, states), the first three float [T, B].
+
+        Raises:
+            ValueError: the estimator needs importance weights, and there are none.
         """
+        if self.weighs_steps and isinstance(importance_weights, tuple):
+            raise ValueError(
+                "The estimator needs importance weights, so the trajectory needs log_probs, those "
+                "of the policy that acted: make the collector with log_probs=True. "
+                f"Received: estimator={self.estimator}, log_probs=()"
+            )
         values, states = self.values(trajectory.observations, state, trajectory.starts)
         # V(s') continues from the state after s, whether or not s' is the next row.
         next_values, _ = self.values(
@@ -167,11 +194,19 @@ class Objective:
             truncated=trajectory.truncated | cut,
             valid=trajectory.valid,
             starts=trajectory.starts,
+            importance_weights=importance_weights,
         )
+        if self.standardize_advantages == "batch":
+            advantages = ops.standardize(advantages, trajectory.valid)
         return values, advantages, targets, states
 
-    def terms(self, batch: Batch) -> Terms:
-        """Computes the losses of policy and critic on a minibatch with their current weights."""
+    def terms(self, batch: Batch, gradient_steps: Tensor | None = None) -> Terms:
+        """Computes the losses of policy and critic on a minibatch with their current weights.
+
+        Args:
+            batch: the minibatch.
+            gradient_steps: int scalar, taken so far, for schedules.
+        """
         with self.layer_noise.given(ops.merge_time(tuple(batch.layer_noise))):
             parameters, values = self._forward(batch)
         observations, actions, valid, old_parameters, parameters, advantages = ops.merge_time(
@@ -180,13 +215,20 @@ class Objective:
                 *(batch.old_parameters, parameters, batch.advantages),
             )
         )
-        if self.standardize_advantages:
+        if self.standardize_advantages == "minibatch":
             advantages = ops.standardize(advantages, valid)
         new_dist = self.policy.family(**parameters)
         old_dist = self.policy.family(**old_parameters)
         facts: dict[str, Any] = {"observations": observations, "valid": valid}
+        facts["gradient_steps"] = gradient_steps
+        weights: Any = batch.importance_weights
         losses, loss_metrics = self._policy_loss(
-            new_dist=new_dist, old_dist=old_dist, actions=actions, advantages=advantages, **facts
+            new_dist=new_dist,
+            old_dist=old_dist,
+            actions=actions,
+            advantages=advantages,
+            importance_weights=None if isinstance(weights, tuple) else tf.reshape(weights, [-1]),
+            **facts,
         )
         policy_loss, value_loss = ops.masked_mean(losses, valid), None
         metrics = {"policy_loss": policy_loss}

@@ -48,22 +48,43 @@ def count_iterations(total_steps: int, horizon: int, num_envs: int) -> int:
     return total_steps // (horizon * num_envs)
 
 
+SCHEDULES = ("constant", "linear", "cosine")
+
+
+def schedule(
+    name: str, value: float, **sizes: int
+) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    """A number that stays constant, or falls to 0 at the last gradient step of `fit`.
+
+    Args:
+        name: "constant", "linear" or "cosine" (Loshchilov and Hutter 2017, without restarts).
+        value: initial value.
+        sizes: arguments of `count_gradient_steps`.
+
+    Returns:
+        The value itself, or a Keras schedule over gradient steps.
+
+    Raises:
+        ValueError: if an argument is out of range.
+    """
+    if name not in SCHEDULES:
+        raise ValueError(f"name must be one of {', '.join(SCHEDULES)}. Received: name={name!r}")
+    if name == "constant" or value == 0:
+        return value
+    steps = count_gradient_steps(**sizes)
+    if name == "cosine":
+        return keras.optimizers.schedules.CosineDecay(value, steps)
+    return keras.optimizers.schedules.PolynomialDecay(value, steps, 0.0)
+
+
 def linear_schedule(
-    learning_rate: float,
-    *,
-    total_steps: int,
-    horizon: int,
-    num_envs: int,
-    epochs: int,
-    minibatch_size: int,
+    learning_rate: float, **sizes: int
 ) -> keras.optimizers.schedules.LearningRateSchedule:
     """A learning rate that falls linearly to 0 at the last gradient step of `fit`.
 
     Args:
         learning_rate: initial step size.
-        total_steps, horizon: as passed to `fit`, in environment steps.
-        num_envs: number of environments.
-        epochs, minibatch_size: as passed to the learner.
+        sizes: arguments of `count_gradient_steps`.
 
     Returns:
         A Keras schedule over gradient steps.
@@ -71,12 +92,34 @@ def linear_schedule(
     Raises:
         ValueError: if an argument is out of range.
     """
+    if not learning_rate > 0:
+        raise ValueError(f"learning_rate must be positive. Received: learning_rate={learning_rate}")
+    return schedule("linear", learning_rate, **sizes)
+
+
+def count_gradient_steps(
+    *,
+    total_steps: int,
+    horizon: int,
+    num_envs: int,
+    epochs: int,
+    minibatch_size: int,
+    reuse: int = 1,
+) -> int:
+    """The number of gradient steps that `fit` takes.
+
+    Args:
+        total_steps, horizon: as passed to `fit`, in environment steps.
+        num_envs: number of environments.
+        epochs, minibatch_size, reuse: as passed to the learner.
+
+    Raises:
+        ValueError: if an argument is out of range.
+    """
     for name, value in (("epochs", epochs), ("minibatch_size", minibatch_size)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1. Received: {name}={value}")
-    if not learning_rate > 0:
-        raise ValueError(f"learning_rate must be positive. Received: learning_rate={learning_rate}")
     iterations = count_iterations(total_steps, horizon, num_envs)
-    gradient_steps = iterations * epochs * max(horizon * num_envs // minibatch_size, 1)
-    gradient_steps = min(gradient_steps, 2**62)  # Keras converts it to an int64
-    return keras.optimizers.schedules.PolynomialDecay(learning_rate, gradient_steps, 0.0)
+    samples = horizon * num_envs * reuse
+    gradient_steps = iterations * epochs * max(samples // minibatch_size, 1)
+    return min(gradient_steps, 2**62)  # Keras converts it to an int64

@@ -89,7 +89,12 @@ def fit(
         horizon = 256 if horizon is None else horizon
         learner.check_batch(horizon, envs.num_envs)
         collector: Collector = VectorCollector(
-            envs, learner.policy, horizon, seed=learner.seed, iterations=learner.iterations
+            envs,
+            learner.policy,
+            horizon,
+            seed=learner.seed,
+            iterations=learner.iterations,
+            log_probs=learner.objective.weighs_steps,
         )
         learner.begin_episodes(envs.num_envs)  # the collector starts new ones as well
     elif horizon is not None:
@@ -251,7 +256,8 @@ def _iterate(
             return None
         raise
     now = time.perf_counter()
-    callback_list.on_train_batch_end(0, {"loss": metrics["loss"]})
+    losses = {name: metrics[name] for name in ("loss",) if name in metrics}  # not of every rule
+    callback_list.on_train_batch_end(0, losses)
     state.seconds = now - start
     state.iterations += 1
     state.episodes += len(finished)

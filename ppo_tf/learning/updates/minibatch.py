@@ -66,9 +66,9 @@ class MinibatchUpdate:
     def check(self, objective: Objective) -> None:
         """Raises ValueError if minibatches of this size can't improve the objective."""
         # A single standardised advantage is always 0, so nothing would be learned.
-        if objective.standardize_advantages and self.minibatch_size < 2:
+        if objective.standardize_advantages == "minibatch" and self.minibatch_size < 2:
             raise ValueError(
-                "minibatch_size must be at least 2 if advantages are standardised. "
+                "minibatch_size must be at least 2 if advantages are standardised in each. "
                 f"Received: minibatch_size={self.minibatch_size}"
             )
 
@@ -164,11 +164,16 @@ class MinibatchUpdate:
             (metrics, mean KL(old || new) before the step in nats, or 0 without early stopping).
         """
         with tf.GradientTape() as tape:
-            loss, terms = total_loss(objective, batch.take(rows))
+            loss, terms = self._loss(objective, batch.take(rows), optimizer.iterations)
         gradients = tape.gradient(loss, [v.value for v in variables])
         metrics = terms.metrics | {"loss": loss, "gradient_norm": tf.linalg.global_norm(gradients)}
         optimizer.apply(gradients, variables)
         return metrics, self._divergence(terms)
+
+    def _loss(
+        self, objective: Objective, batch: Batch, gradient_steps: Tensor
+    ) -> tuple[Tensor, Terms]:
+        return total_loss(objective, batch, gradient_steps)
 
     @_plain
     def _divergence(self, terms: Terms) -> Tensor:
@@ -186,14 +191,16 @@ class MinibatchUpdate:
         return stop
 
 
-def total_loss(objective: Objective, batch: Batch) -> tuple[Tensor, Terms]:
+def total_loss(
+    objective: Objective, batch: Batch, gradient_steps: Tensor | None = None
+) -> tuple[Tensor, Terms]:
     """Computes L = L_policy + c1 L_value - c2 H + L_models on a minibatch, a scalar, and its terms.
 
     The entropy bonus -c2 H is itself a policy loss (`EntropyBonus`), so it is part of the policy
     loss here: `Sum([Clip(), EntropyBonus(c2)])` computes L_policy - c2 H. L_models is the sum of
     Keras' `model.losses`: regularizers and `add_loss`.
     """
-    terms = objective.terms(batch)
+    terms = objective.terms(batch, gradient_steps)
     loss = terms.policy_loss
     if terms.value_loss is not None:
         loss += objective.value_coefficient * terms.value_loss

@@ -1,0 +1,38 @@
+"""Log-probabilities of a rollout's actions, for learners whose policy is not the one that acted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ppo_tf import ops
+from ppo_tf.policies.policy import Policy
+from ppo_tf.types import Nest, Tensor, Trajectory
+
+
+def make_log_probs(policy: Policy) -> Callable[[Trajectory], np.ndarray]:
+    """Returns a function from a trajectory to log mu(a|s), float32 [T, B], by the weights of now.
+
+    Raises:
+        ValueError: the policy has a memory, whose state at the first row a trajectory lacks.
+    """
+    if policy.recurrent:
+        raise ValueError(
+            "log_probs cannot be combined with a memory. Received: a policy with a memory"
+        )
+
+    @tf.function(autograph=False)
+    def compute(observations: Nest, actions: Nest, starts: Tensor, noise: Any) -> Tensor:
+        parameters, _ = policy.unroll(observations, [], starts, noise)
+        merged, actions = ops.merge_time((parameters, actions))
+        return tf.reshape(policy.family(**merged).log_prob(actions), starts.shape)
+
+    def log_probs(trajectory: Trajectory) -> np.ndarray:
+        t = trajectory
+        data: Any = (t.observations, t.actions, t.starts, tuple(t.layer_noise))
+        return np.asarray(compute(*tf.nest.map_structure(tf.convert_to_tensor, data)))
+
+    return log_probs
