@@ -140,6 +140,8 @@ CASES = {
     for case in zip(*(itertools.islice(itertools.cycle(p), LONGEST) for p in PARTS), strict=True)
 }
 
+WITH_XLA = list(CASES)[::2]  # in the default run; the others are slow
+
 
 def environments(name):
     action, observation, *_ = CASES[name]
@@ -172,52 +174,66 @@ def two_updates(envs, learner):
 
 @pytest.fixture(scope="module")
 def trained():
-    """Returns (learner after two updates with XLA, its metrics, numbers and metrics of a graph).
+    """Returns (learner after two updates, its metrics, numbers and metrics of a graph).
 
-    A case is trained on first use. XLA compiles what was traced for the graph.
+    A case is trained on first use, as a graph or with XLA, which compiles what was traced for it.
     """
     found = {}
 
-    def get(name):
-        if name not in found:
+    def get(name, xla=None):
+        xla = name in WITH_XLA if xla is None else xla
+        if (name, xla) not in found:
             learner = make(name, jit_compile=False)
             learner.begin_episodes(num_envs=2)  # makes the variables of each environment
             before = helpers.numbers(learner)
             graph, metrics = learner._compiled, two_updates(environments(name), learner)
             results = helpers.numbers(learner), metrics
-            learner.begin_episodes(num_envs=2)  # forgets rollouts
-            for variable, value in zip(learner.variables, before, strict=True):
-                variable.assign(value)
-            learner.iterations = 0
-            learner._compiled = tf.function(
-                lambda *arguments: graph(*arguments), autograph=False, jit_compile=True
-            )
-            metrics = two_updates(environments(name), learner)
             assert graph.experimental_get_tracing_count() == 1
+            if xla:
+                learner.begin_episodes(num_envs=2)  # forgets rollouts
+                for variable, value in zip(learner.variables, before, strict=True):
+                    variable.assign(value)
+                learner.iterations = 0
+                learner._compiled = tf.function(
+                    lambda *arguments: graph(*arguments), autograph=False, jit_compile=True
+                )
+                metrics = two_updates(environments(name), learner)
+                assert graph.experimental_get_tracing_count() == 1
             learner._compiled = None  # the programs of all cases would add up to 1 GB
             helpers.free_traced_functions()
-            found[name] = learner, metrics, *results
-        return found[name]
+            found[name, xla] = learner, metrics, *results
+        return found[name, xla]
 
     return get
 
 
+def assert_agree(numbers, metrics, other_numbers, other_metrics):
+    for a, b in zip(numbers, other_numbers, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    for a, b in zip(metrics, other_metrics, strict=True):
+        assert a.keys() == b.keys()
+        np.testing.assert_allclose(list(a.values()), list(b.values()), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", CASES)
-def test_eager_graph_and_xla_agree(name, trained):
-    envs = environments(name)
-    compiled, compiled_metrics, *graph = trained(name)
+def test_eager_and_graph_agree(name, trained):
+    _, _, *graph = trained(name)
     tf.config.run_functions_eagerly(True)
     try:
         eager = make(name, jit_compile=False)
-        eager_metrics = two_updates(envs, eager)
+        metrics = two_updates(environments(name), eager)
     finally:
         tf.config.run_functions_eagerly(False)
-    for numbers, metrics in (graph, (helpers.numbers(eager), eager_metrics)):
-        for a, b in zip(helpers.numbers(compiled), numbers, strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
-        for a, b in zip(compiled_metrics, metrics, strict=True):
-            assert a.keys() == b.keys()
-            np.testing.assert_allclose(list(a.values()), list(b.values()), rtol=1e-4, atol=1e-5)
+    assert_agree(*graph, helpers.numbers(eager), metrics)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[] if n in WITH_XLA else pytest.mark.slow) for n in CASES],
+)
+def test_graph_and_xla_agree(name, trained):
+    learner, metrics, *graph = trained(name, xla=True)
+    assert_agree(*graph, helpers.numbers(learner), metrics)
 
 
 @pytest.mark.parametrize("name", CASES)

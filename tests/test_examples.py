@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import math
 import os
 import re
 import subprocess
@@ -56,3 +57,48 @@ def test_an_example_prints_nothing_else(tmp_path):
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert re.fullmatch(RESULT, done.stdout)
+
+
+# ---- those that teach
+
+
+def test_products_of_ratios_leave_no_samples(capsys, tmp_path):
+    pytest.importorskip("matplotlib")
+    shares = load("importance_weights").main(picture=tmp_path / "shares.png")
+    assert len(capsys.readouterr().out.splitlines()) == len(shares)
+    assert (tmp_path / "shares.png").stat().st_size > 10_000
+    for horizon, (product, single) in shares.items():
+        assert math.isclose(single, math.exp(-0.09), rel_tol=0.02)
+        if horizon <= 16:
+            assert math.isclose(product, math.exp(-0.09 * horizon), rel_tol=0.4)
+    assert shares[256][0] < 0.001
+
+
+@pytest.mark.parametrize(("p", "left", "right"), [(0.1, -0.1, 0.9), (0.5, -0.5, 0.5), (1.0, -1, 0)])
+def test_one_step_advantages_are_those_worked_by_hand(p, left, right):
+    assert load("one_step_advantage").advantages(p) == pytest.approx([left, right])
+
+
+def test_a_rate_that_is_far_too_high_ends_at_the_second_best():
+    train = load("overshooting").train
+    assert train(10.0)[-1] > 0.99
+    assert 0.89 < train(1000.0)[-1] < 0.91
+
+
+def test_four_times_as_many_trajectories_halve_the_noise(capsys):
+    module = load("gradient_noise")
+    noise = module.main(repeats=2_000)
+    for name in ("whole return", "reward-to-go", "... and baseline"):
+        for count in (1, 4, 16):
+            assert noise[name, count] / noise[name, 4 * count] == pytest.approx(2.0, rel=0.15)
+    assert noise["whole return", 1] > 1.3 * noise["reward-to-go", 1]
+    assert noise["reward-to-go", 1] > 1.3 * noise["... and baseline", 1]
+    means = [float(x) for x in re.findall(r"gradient +([\d.]+)", capsys.readouterr().out)]
+    exact = module.HORIZON * module.P * (1 - module.P)  # d (20 p) / d log-odds
+    assert means[-1] == pytest.approx(exact, rel=0.01)
+
+
+@pytest.mark.parametrize("name", ["one_step_advantage", "overshooting"])
+def test_the_small_ones_print_their_tables(name, capsys):
+    load(name).main()
+    assert len(capsys.readouterr().out.splitlines()) == 4

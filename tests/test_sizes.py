@@ -20,9 +20,14 @@ GB = 10**9
     [
         ({"hidden_sizes": (60_000, 60_000)}, "hidden_sizes", "172.8"),
         ({"cell": "lstm", "cell_units": 16_000}, "cell_units, hidden_sizes", "49.3"),
-        ({"horizon": 10**12}, "horizon, num_envs", "256,000.0"),
+        ({"horizon": 10**12}, "horizon, num_envs, reuse", "256,000.0"),
         ({"epochs": 10**9}, "epochs, horizon, num_envs", "16,384.0"),
         ({"continuous": "gsde", "sde_period": 2**53}, "sde_period, num_envs", "288,230,376.2"),
+        (
+            {"network": "residual", "residual_width": 2**14, "residual_blocks": 100},
+            "residual_width, residual_blocks",
+            "5,154.0",
+        ),
         ({"backend": "async", "num_envs": 65_536}, "num_envs, backend", "262.1"),
     ],
 )

@@ -58,11 +58,12 @@ def kl_between(policy, old_weights, observations, actions):
     return float(tf.reduce_mean(diagnostics.divergence(old, now, actions)))
 
 
+@pytest.mark.parametrize("steps", [1, pytest.param(10, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ACTIONS)
-def test_accepted_steps_keep_to_the_region_and_lower_the_loss(name):
+def test_accepted_steps_keep_to_the_region_and_lower_the_loss(name, steps):
     space, options = ACTIONS[name]
     envs, learner = make_learner(space, options=options.items())
-    for seed in range(3):
+    for seed in range(steps):
         data = helpers.trajectory(envs, learner.policy, horizon=32, seed=seed)
         before = learner.policy.get_weights()
         metrics = learner.update(data)

@@ -178,7 +178,9 @@ def make_callbacks(run: Run) -> list[keras.callbacks.Callback]:
     if s["video_every"]:
         videos = logdir / "videos"
         found.append(VideoRecorder(videos, run.env_id, every=s["video_every"], seed=s["seed"]))
-    expected_kl = s["early_stopping_kl"] or (s["kl_target"] if "kl_penalty" in s["loss"] else None)
+    target = s["kl_target"] if "kl_penalty" in s["loss"] else None
+    region = None if s["update_rule"] == "minibatch" else s["trust_region"]
+    expected_kl = region or s["early_stopping_kl"] or target
     found.append(HealthAdvice(expected_kl, say=say_with_flags))
     found.append(Progress())
     return found

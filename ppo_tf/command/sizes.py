@@ -21,6 +21,7 @@ _STEP = 2 * (4 + 4) + 4 * 4
 _INDEX = 8  # bytes of a sample's place in an epoch, while it is shuffled
 _NOISE = 4  # bytes of a number that state-dependent exploration holds
 _PROCESS = 4_000_000  # bytes that a process has for itself, at the very least
+_INNER = 4  # units inside a residual block for each of its width, as in `networks.residual`
 _GATES = {"none": 0, "gru": 3, "lstm": 4}
 
 
@@ -48,18 +49,23 @@ def check_sizes(values: Mapping[str, Any], total: int | None = None) -> None:
 
 def _least_bytes(s: Mapping[str, Any]) -> dict[tuple[str, ...], int]:
     """Lower bounds of the memory needed, in bytes by the settings that need it."""
-    steps = s["horizon"] * s["num_envs"]
+    steps = s["horizon"] * s["num_envs"] * s["reuse"]
     sequence = 1 if s["cell"] == "none" else s["sequence_length"]
-    models = 1 if s["shared_trunk"] else 2
+    networks = [s["network"]] if s["shared_trunk"] else [s["network"], s["critic_network"]]
+    models, mlps = len(networks), networks.count("mlp")
+    block = 2 * _INNER * s["residual_width"] ** 2
     hidden = sum(a * b for a, b in itertools.pairwise(s["hidden_sizes"]))
     units = s["cell_units"]
     cell = _GATES[s["cell"]] * units * (units + sum(s["hidden_sizes"][-1:]))
     processes = s["num_envs"] if s["backend"] == "async" else 0
     held = s["sde_period"] if s["continuous"] == "gsde" else 0
     return {
-        ("hidden_sizes",): models * hidden * _PARAMETER,
+        ("hidden_sizes",): mlps * hidden * _PARAMETER,
+        ("residual_width", "residual_blocks"): (
+            (models - mlps) * s["residual_blocks"] * block * _PARAMETER
+        ),
         ("cell_units", "hidden_sizes"): models * cell * _PARAMETER,
-        ("horizon", "num_envs"): steps * _STEP,
+        ("horizon", "num_envs", "reuse"): steps * _STEP,
         ("epochs", "horizon", "num_envs"): s["epochs"] * (steps // sequence) * _INDEX,
         ("num_envs", "backend"): processes * _PROCESS,
         ("sde_period", "num_envs"): held * s["num_envs"] * _NOISE,
