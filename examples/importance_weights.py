@@ -1,6 +1,6 @@
 """Why importance weights are per step: the product over a trajectory leaves one sample of many.
 
-python examples/importance_weights.py
+python examples/importance_weights.py    # draws with the extra `plot`
 
 A policy N(0, 1) acted, the policy N(shift, 1) wants to learn from it. A trajectory's weight is the
 product of its steps' ratios. The effective sample size, (sum w)^2 / sum w^2, says how many
@@ -11,6 +11,7 @@ n exp(-horizon shift^2); of n single steps n exp(-shift^2), whatever the horizon
 import ppo_tf  # first, so that TensorFlow loads without its start-up messages
 import numpy as np
 import tensorflow as tf
+from matplotlib import pyplot
 
 SHIFT = 0.3  # standard deviations between the two policies' means
 HORIZONS = (1, 4, 16, 64, 256)
@@ -40,15 +41,14 @@ def share(log_weights):
 
 
 def draw(shares, picture):
-    """Draws the shares against the horizon; needs the extra `plot`."""
-    from matplotlib import pyplot
-
+    """Draws the shares against the horizon."""
     figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
     for column, label in enumerate(("product over the trajectory", "one ratio per step")):
         axes.loglog(list(shares), [s[column] for s in shares.values()], "o-", label=label)
     axes.set(xlabel="horizon, steps", ylabel="effective sample size, share of the samples")
     axes.legend()
     figure.savefig(picture, dpi=150)
+    print(f"picture: {picture}")
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def test_an_example_prints_nothing_else(tmp_path):
 def test_products_of_ratios_leave_no_samples(capsys, tmp_path):
     pytest.importorskip("matplotlib")
     shares = load("importance_weights").main(picture=tmp_path / "shares.png")
-    assert len(capsys.readouterr().out.splitlines()) == len(shares)
+    assert len(capsys.readouterr().out.splitlines()) == len(shares) + 1
     assert (tmp_path / "shares.png").stat().st_size > 10_000
     for horizon, (product, single) in shares.items():
         assert math.isclose(single, math.exp(-0.09), rel_tol=0.02)
