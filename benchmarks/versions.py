@@ -20,7 +20,7 @@ CASES = {  # name: environments, horizon, minibatch size, epochs, iterations per
     "Pendulum-v1": (4, 1024, 64, 10, 1),
 }
 WORKER = """
-import inspect, sys, time
+import inspect, itertools, sys, time
 import ppo_tf
 
 env, num_envs, horizon, minibatch_size, epochs = sys.argv[1], *map(int, sys.argv[2:])
@@ -36,7 +36,7 @@ learner = ppo_tf.Learner(
     **{scaling: ppo_tf.RewardScaling()},
 )
 collector = ppo_tf.VectorCollector(envs, learner.policy, horizon)
-for iterations in map(int, ["5", *sys.stdin]):
+for iterations in map(int, itertools.chain(["5"], sys.stdin)):
     start, learning = time.perf_counter(), 0.0
     for _ in range(iterations):
         trajectory, _ = collector.collect()
