@@ -257,8 +257,8 @@ def _box_elements(action_map: Any) -> int | None:
     if isinstance(action_map, JointAction):
         parts = [_box_elements(part) for part in action_map.maps.values()]
         return None if None in parts else sum(part or 0 for part in parts)
-    if isinstance(action_map, ClipAction | TanhAction | UnitAction) and not isinstance(
-        action_map, BinAction
-    ):
+    if isinstance(action_map, DiscreteAction | BinAction):
+        return 0
+    if isinstance(action_map, ClipAction | TanhAction | UnitAction):
         return int(np.prod(action_map.shape))
-    return 0 if isinstance(action_map, DiscreteAction | BinAction) else None
+    return None

@@ -146,8 +146,8 @@ def _scheduled(
     s: Settings, name: str, kind: str
 ) -> float | keras.optimizers.schedules.LearningRateSchedule:
     """The value of a setting, or its schedule over the gradient steps of the run."""
-    names = ("total_steps", "horizon", "num_envs", "epochs", "minibatch_size", "reuse")
-    return schedule(s[kind], s[name], **{name: s[name] for name in names})
+    sizes = ("total_steps", "horizon", "num_envs", "epochs", "minibatch_size", "reuse")
+    return schedule(s[kind], s[name], **{size: s[size] for size in sizes})
 
 
 def _epsilon(s: Settings) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import keras
 import numpy as np
@@ -22,7 +22,7 @@ from ppo_tf.learning.optimizers import default_optimizer
 from ppo_tf.learning.preparation import Preparation, Start
 from ppo_tf.learning.reuse import Rollouts, check_loss, effective_sample_size
 from ppo_tf.learning.updates.minibatch import MinibatchUpdate
-from ppo_tf.learning.updates.rule import UPDATE_RULE_KEYWORDS, UpdateRule
+from ppo_tf.learning.updates.rule import UPDATE_RULE_KEYWORDS, UpdateRule, plain
 from ppo_tf.learning.value_losses import SquaredError
 from ppo_tf.networks import layers, models, recurrent
 from ppo_tf.policies.policy import Policy
@@ -39,9 +39,6 @@ from ppo_tf.types import (
     Trajectory,
     ValueLoss,
 )
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-_plain: Callable[[Function], Function] = tf.autograph.experimental.do_not_convert
 
 
 class Learner:
@@ -147,11 +144,11 @@ class Learner:
         self.rollouts = Rollouts(reuse)
         if reuse > 1:
             check_loss(self.loss)
-        if reuse > 1 and recurs:
-            raise ValueError(
-                "reuse cannot be combined with a memory, whose states would be those of other "
-                f"weights. Received: reuse={reuse}"
-            )
+            if recurs:
+                raise ValueError(
+                    "reuse cannot be combined with a memory, whose states would be those of other "
+                    f"weights. Received: reuse={reuse}"
+                )
         self.seed = seed
         self.iterations = 0
         self._num_envs: int | None = None  # that per-environment variables are for
@@ -322,7 +319,7 @@ class Learner:
             variables=[weight for weight in self.trained if weight.trainable],
             optimizer=self.optimizer,
             draws=draws,
-            reestimate=_plain(lambda: self._prepare.reestimated(start, trajectory)),
+            reestimate=plain(lambda: self._prepare.reestimated(start, trajectory)),
         )
         metrics |= self._finish(trajectory, start)
         after = undo.snapshot(variables)
@@ -338,7 +335,7 @@ class Learner:
 
     # AutoGraph is off from here on: its conversions took a third of the tracing time.
 
-    @_plain
+    @plain
     def _finish(self, trajectory: Trajectory, start: Start) -> Metrics:
         """Measures the change of the policy, and updates what changes once per update."""
         new_parameters, _ = self.policy.unroll(

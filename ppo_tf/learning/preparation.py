@@ -14,6 +14,8 @@ from ppo_tf.learning.memories import Memories
 from ppo_tf.learning.normalizers import old_distribution
 from ppo_tf.learning.objective import Objective
 from ppo_tf.learning.reuse import Rollouts, importance_weights
+from ppo_tf.learning.updates.rule import plain
+from ppo_tf.policies.log_probs import log_probs_of
 from ppo_tf.types import Nest, Tensor, Trajectory
 
 
@@ -42,9 +44,7 @@ class Preparation:
     transform: Callable[..., Tensor] | None  # of rewards
     sequence_length: int
 
-    # Without AutoGraph: its conversions took a third of the tracing time.
-
-    @tf.autograph.experimental.do_not_convert
+    @plain
     def __call__(self, trajectory: Trajectory) -> Start:
         """Computes everything that needs the weights before the update."""
         rewards = self._rewards(trajectory)
@@ -79,7 +79,7 @@ class Preparation:
             batch=Batch(*steps, *states),
         )
 
-    @tf.autograph.experimental.do_not_convert
+    @plain
     def reestimated(self, start: Start, trajectory: Trajectory) -> Batch:
         """Returns the batch with advantages and targets by the critic's current weights."""
         _, advantages, targets, _ = self.objective.estimate(
@@ -105,7 +105,5 @@ class Preparation:
         """Returns (log-probabilities of the actions, importance weights), both [T, B] or empty."""
         if isinstance(trajectory.log_probs, tuple):
             return (), ()
-        parameters, actions = ops.merge_time((acted, trajectory.actions))
-        log_probs = self.objective.policy.family(**parameters).log_prob(actions)
-        log_probs = tf.reshape(log_probs, trajectory.valid.shape)
+        log_probs = log_probs_of(self.objective.policy, acted, trajectory.actions)
         return log_probs, importance_weights(log_probs, trajectory)

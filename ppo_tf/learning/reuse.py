@@ -66,7 +66,7 @@ class Rollouts:
         Args:
             new: the rollout, [T, B].
             rewards: float [T, B], the estimator's: a transformation sees each reward once.
-                log_probs: float [T, B], of the actions by the policy before the update; not used if
+            log_probs: float [T, B], of the actions by the policy before the update; not used if
                 the rollout has those of another one, which acted.
         """
         if not isinstance(new.log_probs, tuple):

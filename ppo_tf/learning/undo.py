@@ -24,7 +24,7 @@ def all_finite(scalars: Sequence[Tensor]) -> Tensor:
 
 
 def finite_each(values: Sequence[Tensor], before: Sequence[Tensor]) -> Tensor:
-    """Returns whether each value is free of numbers that became NaN or infinite since `before`.
+    """Returns whether each value is free of numbers that were finite `before` and are no more.
 
     Returns:
         bool [number of values].
@@ -33,7 +33,7 @@ def finite_each(values: Sequence[Tensor], before: Sequence[Tensor]) -> Tensor:
     def stayed(now: Tensor, value: Tensor) -> Tensor:
         if not value.dtype.is_floating:
             return tf.constant(True)
-        return tf.reduce_all(tf.math.is_finite(now) | tf.equal(now, value))
+        return tf.reduce_all(tf.math.is_finite(now) | ~tf.math.is_finite(value))
 
     return tf.stack([stayed(*pair) for pair in zip(values, before, strict=True)])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,19 @@ import tensorflow as tf
 from ppo_tf import ops
 from ppo_tf.policies.policy import Policy
 from ppo_tf.types import Nest, Tensor, Trajectory
+
+
+def log_probs_of(policy: Policy, parameters: Mapping[str, Nest], actions: Nest) -> Tensor:
+    """Returns log pi(a|s), float [T, B], of raw actions [T, B, ...].
+
+    Args:
+        policy: whose distribution it is.
+        parameters: the distribution's, by name, [T, B, ...].
+        actions: the actions.
+    """
+    steps, envs = tf.nest.flatten(actions)[0].shape[:2]
+    merged: Any = ops.merge_time((parameters, actions))
+    return tf.reshape(policy.family(**merged[0]).log_prob(merged[1]), [steps, envs])
 
 
 def make_log_probs(policy: Policy) -> Callable[[Trajectory], np.ndarray]:
@@ -27,8 +40,7 @@ def make_log_probs(policy: Policy) -> Callable[[Trajectory], np.ndarray]:
     @tf.function(autograph=False)
     def compute(observations: Nest, actions: Nest, starts: Tensor, noise: Any) -> Tensor:
         parameters, _ = policy.unroll(observations, [], starts, noise)
-        merged, actions = ops.merge_time((parameters, actions))
-        return tf.reshape(policy.family(**merged).log_prob(actions), starts.shape)
+        return log_probs_of(policy, parameters, actions)
 
     def log_probs(trajectory: Trajectory) -> np.ndarray:
         t = trajectory

@@ -256,8 +256,8 @@ def _iterate(
             return None
         raise
     now = time.perf_counter()
-    losses = {name: metrics[name] for name in ("loss",) if name in metrics}  # not of every rule
-    callback_list.on_train_batch_end(0, losses)
+    # Not every update rule has one loss.
+    callback_list.on_train_batch_end(0, {"loss": metrics["loss"]} if "loss" in metrics else {})
     state.seconds = now - start
     state.iterations += 1
     state.episodes += len(finished)

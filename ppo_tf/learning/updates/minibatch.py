@@ -15,7 +15,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -25,11 +24,9 @@ from ppo_tf import ops
 from ppo_tf.learning import diagnostics, undo
 from ppo_tf.learning.batch import Batch
 from ppo_tf.learning.objective import Objective, Terms
+from ppo_tf.learning.updates.rule import plain
 from ppo_tf.support import seeds
 from ppo_tf.types import Metrics, Tensor
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-_plain: Callable[[Function], Function] = tf.autograph.experimental.do_not_convert
 
 
 @dataclass(frozen=True)
@@ -126,7 +123,7 @@ class MinibatchUpdate:
 
     # AutoGraph converts only the two loops: its conversions took a third of the tracing time.
 
-    @_plain
+    @plain
     def _prepare(
         self,
         batch: Batch,
@@ -144,12 +141,12 @@ class MinibatchUpdate:
         metrics, _ = traced.structured_outputs
         return traced, {name: tf.zeros(x.shape, x.dtype) for name, x in metrics.items()}
 
-    @_plain
+    @plain
     def _data(self, batch: Batch, reestimate: Callable[[], Batch]) -> Batch:
         """Returns the batch for an epoch; in epoch 0, new estimates equal the old ones."""
         return reestimate() if self.recompute_advantages else batch
 
-    @_plain
+    @plain
     def _gradient_step(
         self,
         objective: Objective,
@@ -175,14 +172,14 @@ class MinibatchUpdate:
     ) -> tuple[Tensor, Terms]:
         return total_loss(objective, batch, gradient_steps)
 
-    @_plain
+    @plain
     def _divergence(self, terms: Terms) -> Tensor:
         if self.early_stopping_kl is None:
             return tf.constant(0.0)
         kl = diagnostics.divergence(terms.old_dist, terms.new_dist, terms.actions)
         return ops.masked_mean(kl, terms.valid)
 
-    @_plain
+    @plain
     def _ends(self, metrics: Metrics, kl: Tensor) -> Tensor:
         """Whether to stop: a metric is not finite, or the policy has moved too far."""
         stop = ~undo.all_finite(list(metrics.values()))
@@ -209,6 +206,6 @@ def total_loss(
     return loss, terms
 
 
-@_plain
+@plain
 def _added(totals: Metrics, metrics: Metrics) -> Metrics:
     return {name: totals[name] + x if name in totals else x for name, x in metrics.items()}

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+import tensorflow as tf
 
 from ppo_tf.learning.objective import Objective
 from ppo_tf.support.keywords import Keywords
 from ppo_tf.types import Metrics, Nest
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# Leaves a function as it is. AutoGraph is needed for loops over tensors only, and converting all
+# the rest takes a third of the tracing time.
+plain: Callable[[Function], Function] = tf.autograph.experimental.do_not_convert
 
 # The keywords that a rule may name in its signature.
 UPDATE_RULE_KEYWORDS = Keywords(

@@ -15,10 +15,11 @@ The critic is then fitted by first-order steps of its own.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -28,11 +29,10 @@ from ppo_tf import ops
 from ppo_tf.learning import diagnostics
 from ppo_tf.learning.batch import Batch
 from ppo_tf.learning.objective import Objective, Terms
+from ppo_tf.learning.schedules import check_positive
 from ppo_tf.learning.updates.minibatch import MinibatchUpdate
+from ppo_tf.learning.updates.rule import plain
 from ppo_tf.types import Metrics, Tensor
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-_plain: Callable[[Function], Function] = tf.autograph.experimental.do_not_convert
 
 
 class CriticRegression(MinibatchUpdate):
@@ -86,19 +86,20 @@ class TrustRegionUpdate:
     cg_iterations: int = 10
     damping: float = 0.1
     backtracks: int = 15
-    critic: CriticRegression = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for name in ("trust_region", "damping"):
-            value = getattr(self, name)
-            if not 0 < value < math.inf:
-                raise ValueError(f"{name} must be positive and finite. Received: {name}={value}")
+            check_positive(name, getattr(self, name))
         for name in ("cg_iterations", "backtracks"):
             value = getattr(self, name)
             if value < 1:
                 raise ValueError(f"{name} must be at least 1. Received: {name}={value}")
-        critic = CriticRegression(self.epochs, self.minibatch_size, self.recompute_advantages)
-        object.__setattr__(self, "critic", critic)
+        _ = self.critic  # whose arguments are checked now
+
+    @functools.cached_property
+    def critic(self) -> CriticRegression:
+        """How the critic learns."""
+        return CriticRegression(self.epochs, self.minibatch_size, self.recompute_advantages)
 
     def check(self, objective: Objective) -> None:
         """Raises ValueError if actor and critic share weights, which would leave the region."""
@@ -144,7 +145,7 @@ class TrustRegionUpdate:
             )
         return metrics
 
-    @_plain
+    @plain
     def _split(
         self, objective: Objective, variables: Sequence[keras.Variable]
     ) -> tuple[list[keras.Variable], list[keras.Variable]]:
@@ -155,13 +156,13 @@ class TrustRegionUpdate:
             [v for v in variables if id(v) not in policy],
         )
 
-    @_plain
+    @plain
     def _renamed(self, metrics: Metrics) -> Metrics:
         """The critic's metrics, without those that would be taken for the policy's."""
         names = {"loss": "critic_loss", "gradient_norm": "critic_gradient_norm"}
         return {names.get(name, name): value for name, value in metrics.items()}
 
-    @_plain
+    @plain
     def _improve_policy(
         self,
         batch: Batch,
@@ -177,10 +178,12 @@ class TrustRegionUpdate:
         start = _values(actor)
         # The region's center is a constant: what the policy is now, whatever it becomes.
         center = tf.nest.map_structure(tf.stop_gradient, self._parameters(batch, objective))
+        family = objective.policy.family
 
         def measure() -> _Point:
             terms = objective.terms(batch, gradient_steps)
-            return _Point(_policy_loss(terms), self._divergence(batch, objective, center))
+            kl = diagnostics.divergence(family(**center), terms.new_dist, terms.actions)
+            return _Point(_policy_loss(terms), ops.masked_mean(kl, terms.valid))
 
         step = self._natural_step(batch, objective, actor, center, gradient)
         if self.line_search:
