@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import gc
+import os
 import sys
 import time
 
@@ -33,6 +34,12 @@ tf_stack.extract_stack = lambda stacklevel=1: _STACK
 # Grappler makes graphs faster that run for hours; those of tests run once or twice. Tests that
 # compare graphs or sample in them have the fixture `grappler`.
 tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+# Likewise what XLA compiles, in this process and in those that tests start. The programs are the
+# same, only LLVM's work on them is less. `XLA_FLAGS= pytest` tests what users run.
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+)
 
 gc.collect()
 gc.freeze()  # the collector need not look at what the libraries hold again and again

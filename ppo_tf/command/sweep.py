@@ -32,7 +32,7 @@ from absl import flags
 from ppo_tf.command import parsing
 from ppo_tf.command.runs import lock_folder
 from ppo_tf.command.sweeping.grid import Grid, Run
-from ppo_tf.command.sweeping.processes import Source, caught_signals, cores, run_all
+from ppo_tf.command.sweeping.processes import TRAIN, Source, caught_signals, cores, run_all
 from ppo_tf.command.sweeping.request import (
     Request,
     check_folder,
@@ -213,11 +213,15 @@ def perform(prepared: Sweep, signals: Sequence[int]) -> None:
         finished = sum(run.status == "finished" for run in source.runs())
         print(f"runs already finished: {finished}", flush=True)
 
+    def command_of(run: Run) -> list[str]:
+        script = [asked["script"]] if "script" in asked else TRAIN
+        return [*script, *training_flags(run.settings, asked)]
+
     def on_end(run: Run) -> None:
         write_results(folder, asked, source.runs())
         show_end(run)
 
-    run_all(source, asked, jobs, threads, signals, on_end)
+    run_all(source, command_of, jobs, threads, signals, on_end)
 
 
 def write_results(folder: Path, asked: Request, runs: Sequence[Run]) -> str:

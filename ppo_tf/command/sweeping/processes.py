@@ -17,7 +17,6 @@ from typing import Any, Protocol
 
 from ppo_tf.command.runs import RESULT, is_locked
 from ppo_tf.command.sweeping.grid import Run
-from ppo_tf.command.sweeping.request import Request, training_flags
 from ppo_tf.support.files import open_regular
 
 TRAIN = ("-m", "ppo_tf", "train")  # the training command, as Python's arguments
@@ -50,7 +49,7 @@ class Source(Protocol):
 
 def run_all(
     source: Source,
-    asked: Request,
+    command_of: Callable[[Run], Sequence[str]],
     jobs: int,
     threads: int,
     signals: Sequence[int],
@@ -60,7 +59,8 @@ def run_all(
 
     Args:
         source: where runs come from.
-        asked: the request.
+        command_of: returns Python's arguments for a run: the training command or a script with its
+            flags, but for the run's seed and folder.
         jobs: number of parallel processes.
         threads: number of threads of each process.
         signals: signals received so far, see `caught_signals`. The first interrupts the runs, the
@@ -77,7 +77,7 @@ def run_all(
             for run in [] if signals else list(starting):
                 if _is_free(run, starting[run]):
                     del starting[run]
-                    _start(run, asked, threads)
+                    _start(run, command_of(run), threads)
                     running.append(run)
             if not running and (signals or not starting):
                 return
@@ -119,18 +119,17 @@ def _is_free(run: Run, until: float) -> bool:
     return False
 
 
-def _start(run: Run, asked: Request, threads: int) -> None:
+def _start(run: Run, command: Sequence[str], threads: int) -> None:
     """Starts the run's process in the background."""
-    arguments = [*training_flags(run.settings, asked), f"--seed={run.seed}"]
-    arguments += [f"--logdir={run.folder}", "--resume=auto"]  # from its checkpoint, if any
+    command = [*command, f"--seed={run.seed}", f"--logdir={run.folder}"]
+    command += ["--resume=auto"]  # from its checkpoint, if any
     names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
     # The user's own values win. Unbuffered, so that lines appear in the order of printing.
     environment = dict.fromkeys(names, str(threads)) | os.environ | {"PYTHONUNBUFFERED": "1"}
-    command = [asked["script"]] if "script" in asked else TRAIN
     handle = open_regular(run.output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     with open(handle, "wb") as output:
         run.process = subprocess.Popen(
-            [sys.executable, *GUARD, sys.executable, *command, *arguments],
+            [sys.executable, *GUARD, sys.executable, *command],
             stdin=subprocess.PIPE,  # the guard sees it close when the sweep ends
             stdout=output,
             stderr=subprocess.STDOUT,
