@@ -1,99 +1,224 @@
-"""What the training command learns, over seeds: the tables of benchmarks/README.md with raw CSV.
+"""What the training command learns: tables of environments x settings x seeds, with raw CSV.
 
-    python benchmarks/learning.py --env=Pendulum-v1 --seeds=10
-    python benchmarks/learning.py --env=CartPole-v1 --seeds=3 --pairs
+    python benchmarks/learning.py cartpole
+    python benchmarks/learning.py mujoco --envs=Hopper-v5,Ant-v5 --seeds=0,1
+    nohup python benchmarks/learning.py paper > paper.log &
 
-Each run is examples/train.py in a separate process, with no flags but the environment, the seed
-and, with --pairs, the estimator and the loss. Other flags are passed on to the training command.
+The tables are declared in benchmarks/tables.py. Each run is the training command in a process of
+its own with its share of the cores; `--jobs` run at a time. When a run ends, its row is appended to
+results/learning-NAME.csv and its learning curve to results/curves-NAME.csv. Started again, the
+command skips the runs that have a row and resumes the others from their checkpoints in
+runs/learning/NAME. At the end, and with --report alone, it prints the table and draws the curves.
 """
 
 import argparse
+import collections
 import csv
 import json
-import statistics
-import subprocess
+import math
 import sys
-import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-COLUMNS = ["env", "estimator", "loss", "seed", "steps", "mean_return", "std_return", "episodes"]
-COLUMNS += ["min_return", "sampled_mean_return", "seconds"]
+import numpy as np
+from report import report
+from tables import TABLES
+
+from ppo_tf.command.runs import RESULT
+from ppo_tf.command.sweeping.grid import Run
+from ppo_tf.command.sweeping.processes import TRAIN, caught_signals, cores, run_all
+from ppo_tf.command.sweeping.space import as_flags, describe
+
+FOLDER = Path(__file__).resolve().parent
+RESULTS = FOLDER / "results"
+RUNS = FOLDER.parent / "runs" / "learning"
+ROW = ["env", "label", "seed", "steps", "mean_return", "std_return", "min_return", "max_return"]
+ROW += ["episodes", "sampled_mean_return", "training_return", "seconds", "steps_per_second"]
+ROW += ["settings"]
+POINT = ["env", "label", "seed", "steps", "return"]
+POINTS = 50  # of a learning curve
 
 
-def run(env, seed, flags, estimator="", loss=""):
-    """Trains once; returns the run's row."""
-    with tempfile.TemporaryDirectory() as folder:
-        logdir = Path(folder) / "run"
-        command = [sys.executable, ROOT / "examples" / "train.py", f"--env={env}", f"--seed={seed}"]
-        start = time.perf_counter()
-        subprocess.run(
-            [*command, f"--logdir={logdir}", *flags], check=True, stdout=subprocess.DEVNULL
-        )
-        seconds = time.perf_counter() - start
-        evaluation = json.loads((logdir / "evaluation.json").read_text())
-        with open(logdir / "metrics.csv") as file:
-            steps = [row["rollout/steps"] for row in csv.DictReader(file)][-1]
-    result = evaluation["deterministic"]
+class Cells:
+    """The runs of a table that have no row yet; see `processes.Source`.
+
+    Args:
+        name: the table's name.
+        envs: environments to run.
+        labels: settings to run.
+        seeds: seeds to run.
+    """
+
+    def __init__(self, name, envs, labels, seeds):
+        self.name = name
+        table = TABLES[name]
+        done = {(row["env"], row["label"], int(row["seed"])): row for row in rows_of(name)}
+        self.waiting = collections.deque()
+        for seed in seeds:  # outer loop: every cell gets a result early
+            for env in envs:
+                for label in labels:
+                    settings = table.settings_of(env, label)
+                    row = done.get((env, label, seed))
+                    if row is None:
+                        folder = RUNS / name / f"{env}-{label.replace(' ', '_')}-seed{seed}"
+                        text = f"{env} {label}, seed {seed}".replace("/", "-")
+                        run = Run(text, label, {"env": env, **settings}, seed, folder)
+                        self.waiting.append(run)
+                    elif row["settings"] != describe(settings):
+                        sys.exit(
+                            f"error: {file_of(name)} has a row of {env}, {label}, seed {seed} with "
+                            f"other settings; delete it to rerun. Received: {row['settings']}"
+                        )
+
+    def next(self):
+        """Returns the next run to start, or None; what has ended without a row gets it."""
+        while self.waiting:
+            run = self.waiting.popleft()
+            run.folder.parent.mkdir(parents=True, exist_ok=True)
+            if run.status != "finished":
+                return run
+            self.end(run)
+        return None
+
+    def prune(self, run):
+        """Returns False: no run is pruned."""
+        return False
+
+    def end(self, run):
+        """Appends the row and the curve of a run that has finished."""
+        if run.status == "finished":
+            row = row_of(run)
+            curve = points(row, episodes(run), run.total_steps())
+            append(file_of(self.name, "curves"), POINT, curve)
+            append(file_of(self.name), ROW, [row])
+        print(time.strftime("%H:%M"), run.label, outcome(run), flush=True)
+
+
+def outcome(run):
+    """Returns how a run ended."""
+    if run.status == "finished":
+        return "{:.1f} +- {:.1f}".format(*run.evaluation)
+    return f"{run.status} {run.error}"
+
+
+def file_of(name, what="learning"):
+    """Returns the path of a table's results."""
+    return RESULTS / f"{what}-{name}.csv"
+
+
+def rows_of(name):
+    """Returns the rows of a table so far."""
+    if not file_of(name).exists():
+        return []
+    with open(file_of(name), newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def append(path, columns, rows):
+    """Appends rows to a CSV file, which gets its header first."""
+    with open(path, "a", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        if file.tell() == 0:
+            writer.writeheader()
+        writer.writerows(rows)
+
+
+def row_of(run):
+    """Returns the row of a finished run."""
+    result = json.loads((run.folder / RESULT).read_text())
+    deterministic = result["deterministic"]
+    names = ROW[4:9]
+    settings = {name: value for name, value in run.settings.items() if name != "env"}
     return {
-        "env": env,
-        "estimator": estimator,
-        "loss": loss,
-        "seed": seed,
-        "steps": int(float(steps)),
-        "sampled_mean_return": evaluation["sampled"]["mean_return"],
-        "seconds": round(seconds, 1),
-        **{name: result[name] for name in ("mean_return", "std_return", "episodes", "min_return")},
+        "env": run.settings["env"],
+        "label": run.group,
+        "seed": run.seed,
+        "steps": int(run.metrics("rollout/steps")[-1][0]),
+        **{name: round(deterministic[name], 3) for name in names},
+        "sampled_mean_return": round(result["sampled"]["mean_return"], 3),
+        "training_return": round(training_return(episodes(run)), 3),
+        "seconds": run.seconds,
+        "steps_per_second": run.steps_per_second,
+        "settings": describe(settings),
     }
 
 
-def jobs(args):
-    """Returns the arguments of `run` for each run to make."""
-    if not args.pairs:
-        return [(args.env, seed, args.flags) for seed in range(args.seeds)]
-    listed = []
-    for estimator in ("gae", "n_step", "reward_to_go"):
-        for loss in ("clip", "kl_penalty", "policy_gradient"):
-            flags = [f"--estimator={estimator}", f"--loss={loss}", *args.flags]
-            if loss == "policy_gradient":  # right for one pass over fresh data: less at a time
-                flags += ["--epochs=1", "--horizon=32", "--minibatch_size=64"]
-            listed += [(args.env, seed, flags, estimator, loss) for seed in range(args.seeds)]
-    return listed
+def episodes(run):
+    """Returns float [N, 3]: steps, episodes that ended and their mean return, per iteration."""
+    columns = ("rollout/steps", "rollout/episodes", "rollout/episode_return")
+    found = np.array(run.metrics(*columns))
+    return found[found[:, 1] > 0]
+
+
+def training_return(iterations, last=100):
+    """Returns the mean return of the last 100 episodes of training, the measure of the paper."""
+    total = count = 0.0
+    for _, number, mean in iterations[::-1]:
+        taken = min(number, last - count)
+        total, count = total + taken * mean, count + taken
+    return total / count if count else math.nan
+
+
+def points(row, iterations, total_steps):
+    """Returns the learning curve: mean return of the episodes in each fiftieth of the steps."""
+    steps, numbers, means = iterations.T
+    width = total_steps / POINTS
+    bins = np.ceil(steps / width).astype(int)
+    return [
+        {name: row[name] for name in POINT[:3]}
+        | {
+            "steps": round(number * width),
+            "return": round(np.average(means[bins == number], weights=numbers[bins == number]), 3),
+        }
+        for number in np.unique(bins)
+    ]
+
+
+def command_of(run):
+    """Returns the training command of a run."""
+    return [*TRAIN, *as_flags(run.settings)]
+
+
+def chosen(given, all_of, what):
+    """Returns the given names, or all."""
+    for name in given:
+        if name not in all_of:
+            sys.exit(f"error: --{what} must be of {', '.join(all_of)}. Received: {name}")
+    return given or list(all_of)
 
 
 def main():
-    """Runs everything, writes the CSV and prints the table."""
+    """Runs what is missing of a table, prints it and draws its curves."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--env", required=True)
-    parser.add_argument("--seeds", type=int, default=10, help="seeds 0 to N-1 (default: 10)")
-    parser.add_argument("--pairs", action="store_true", help="all estimators with all losses")
-    parser.add_argument("--parallel", type=int, default=1, help="runs at a time (default: 1)")
-    parser.add_argument("--out", type=Path, help="CSV file (default: in benchmarks/results)")
-    args, args.flags = parser.parse_known_args()
-    with ThreadPoolExecutor(args.parallel) as pool:
-        rows = list(pool.map(lambda job: run(*job), jobs(args)))
-    name = f"learning-{args.env}{'-pairs' if args.pairs else ''}.csv"
-    out = args.out or ROOT / "benchmarks" / "results" / name
-    with open(out, "w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    groups = {}
-    for row in rows:
-        groups.setdefault((row["estimator"], row["loss"]), []).append(row)
-    for (estimator, loss), group in groups.items():
-        means = [row["mean_return"] for row in group]
-        seconds = statistics.median(row["seconds"] for row in group)
-        spread = statistics.stdev(means) if len(means) > 1 else 0.0
-        print(
-            f"{args.env} {estimator} {loss}: mean {statistics.mean(means):.1f} +- {spread:.1f} "
-            f"over {len(means)} seeds, worst {min(means):.1f}, best {max(means):.1f}, "
-            f"{group[0]['steps']:,} steps, median {seconds:.1f} s"
-        )
-    print(f"wrote {out}")
+    parser.add_argument("table", choices=list(TABLES), help="name of the table")
+    parser.add_argument("--envs", default="", help="these of its environments (default: all)")
+    parser.add_argument("--labels", default="", help="these of its settings (default: all)")
+    parser.add_argument("--seeds", default="", help="these seeds (default: all)")
+    parser.add_argument("--jobs", type=int, default=cores(), help="runs at a time (default: cores)")
+    parser.add_argument("--report", action="store_true", help="only print and draw what is there")
+    args = parser.parse_args()
+    table = TABLES[args.table]
+    split = [[word for word in text.split(",") if word] for text in (args.envs, args.labels)]
+    envs = chosen(split[0], table.envs, "envs")
+    labels = chosen(split[1], table.settings, "labels")
+    default = range(table.first_seed, table.first_seed + table.seeds)
+    seeds = [int(word) for word in args.seeds.split(",") if word] or default
+    failed = []
+    if not args.report:
+        cells = Cells(args.table, envs, labels, seeds)
+        threads = max(1, cores() // args.jobs)
+        with caught_signals() as signals:
+            run_all(
+                cells,
+                command_of,
+                args.jobs,
+                threads,
+                signals,
+                lambda run: failed.append(run) if run.status == "failed" else None,
+            )
+    report(args.table, rows_of(args.table), file_of(args.table, "curves"))
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

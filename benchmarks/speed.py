@@ -12,14 +12,14 @@ with the thread count and vector class that are fastest for them in each case.
 import argparse
 import csv
 import json
-import os
 import statistics
 import subprocess
 import sys
 import time
 import urllib.request
-import venv
 from pathlib import Path
+
+from peers import make_environment
 
 HERE = Path(__file__).resolve().parent
 WORKER = HERE / "speed_worker.py"
@@ -66,12 +66,7 @@ def measure(python, library, env, num_envs, horizon, epochs, minibatch, iteratio
 
 def make_peers(folder):
     """Creates a virtual environment with the peers; returns its interpreter."""
-    python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
-    if not python.exists():
-        print(f"installing peers into {folder}", flush=True)
-        venv.create(folder, with_pip=True)
-        pip = [python, "-m", "pip", "install", "--quiet"]
-        subprocess.run([*pip, *PEER_PACKAGES], check=True)
+    python = make_environment(folder, PEER_PACKAGES)
     for name in CLEANRL_FILES:
         path = folder / "cleanrl" / name
         if not path.exists():
