@@ -114,6 +114,18 @@ _LOCOMOTION_TRIALS: dict[str, dict[str, Any]] = {
     "mlp 256": {"hidden_sizes": "256,256", "minibatch_size": 128},
     "lambda 0.9": {"gae_lambda": 0.9},
     "rate 1e-3 minibatch 256": {"learning_rate": 1e-3, "minibatch_size": 256},
+    "residual 128 minibatch 256": {
+        "network": "residual",
+        "residual_width": 128,
+        "learning_rate": 1e-3,
+        "minibatch_size": 256,
+    },
+    "residual 128 minibatch 256 rate 5e-4": {
+        "network": "residual",
+        "residual_width": 128,
+        "learning_rate": 5e-4,
+        "minibatch_size": 256,
+    },
 }
 
 TABLES: dict[str, Table] = {

@@ -2,8 +2,9 @@
 
 import pytest
 
+from ppo_tf.command.methods import METHODS
 from ppo_tf.command.presets import FAMILIES, PRESETS, preset_of, resolve
-from ppo_tf.command.settings import DEFAULTS, check_all
+from ppo_tf.command.settings import CHOICES, DEFAULTS, check_all
 
 
 def test_an_environment_without_a_preset_has_none():
@@ -55,3 +56,33 @@ def test_values_of_every_source_are_checked(source, monkeypatch):
     given, config = (bad if source == name else {} for name in ("given", "config"))
     with pytest.raises(ValueError, match=r"gamma must be a number from 0 to 1.*gamma=1\.5"):
         resolve("CartPole-v1", given, config)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_methods_are_valid_and_declared(method):
+    assert method in CHOICES["method"]
+    assert check_all(METHODS[method]) == METHODS[method]
+    assert not METHODS[method].keys() & {"method", "seed"}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("env_id", ["Unknown-v0", *PRESETS, *(ids[0] for ids in FAMILIES)])
+def test_minibatches_of_methods_divide_their_batches(env_id, method):
+    s = {name: setting.value for name, setting in resolve(env_id, {"method": method}).items()}
+    assert s["horizon"] * s["num_envs"] % s["minibatch_size"] == 0
+
+
+def test_a_method_comes_before_a_run_to_repeat_and_after_flags():
+    given, config = {"method": "reinforce", "num_envs": 4}, {"epochs": 3, "gamma": 0.5}
+    settings = resolve("CartPole-v1", given, config)
+    assert settings["num_envs"] == (4, "flag")
+    assert settings["epochs"] == (1, "method")
+    assert settings["gamma"] == (0.5, "config")
+    assert settings["learning_rate"] == (1e-3, "preset")
+
+
+def test_a_run_that_is_repeated_brings_the_settings_of_its_method():
+    before = {n: s.value for n, s in resolve("CartPole-v1", {"method": "trpo"}).items()}
+    again = resolve("CartPole-v1", {}, before)
+    assert {n: s.value for n, s in again.items()} == before
+    assert {s.source for s in again.values()} == {"config"}

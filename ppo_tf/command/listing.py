@@ -30,6 +30,7 @@ WIDTH = 100  # columns, at most
 
 # {title of a list: the setting whose choices it shows}, in the order of the output.
 TITLES = {
+    "Methods": "method",
     "Advantage estimators": "estimator",
     "Policy losses": "loss",
     "KL divergences of a penalty": "kl_estimate",

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
+from ppo_tf.command.methods import METHODS
 from ppo_tf.command.settings import DEFAULTS, check_all
 from ppo_tf.training.boundaries import default_every
 
@@ -165,8 +166,11 @@ FAMILIES: dict[tuple[str, ...], dict[str, Any]] = {
 }
 
 
+SOURCES = ("flag", "method", "config", "preset", "default")
+
+
 class Setting(NamedTuple):
-    """A resolved value and where it came from: "flag", "config", "preset" or "default"."""
+    """A resolved value and where it came from, one of `SOURCES`."""
 
     value: Any
     source: str
@@ -188,8 +192,9 @@ def resolve(
 ) -> dict[str, Setting]:
     """Resolves every setting of a run.
 
-    A value comes from the user, otherwise from the run to repeat, otherwise from the environment's
-    preset, otherwise from the defaults. That of `checkpoint_every` is computed from `num_envs`.
+    A value comes from the user, otherwise from the method that the user names, otherwise from the
+    run to repeat, otherwise from the environment's preset, otherwise from the defaults. That of
+    `checkpoint_every` is computed from `num_envs`.
 
     Args:
         env_id: Gymnasium id of the environment; a prefix "module:" is ignored.
@@ -199,12 +204,15 @@ def resolve(
     Raises:
         ValueError: a name is not a setting, or its value is invalid.
     """
-    sources: dict[str, Mapping[str, Any]] = {
-        "flag": check_all(given),
-        "config": check_all(config or {}),
-        "preset": check_all(preset_of(env_id)),
-        "default": DEFAULTS,
-    }
+    given = check_all(given)
+    values_of = (
+        given,
+        check_all(METHODS[given["method"]]) if "method" in given else {},
+        check_all(config or {}),
+        check_all(preset_of(env_id)),
+        DEFAULTS,
+    )
+    sources = dict(zip(SOURCES, values_of, strict=True))
     resolved = {
         name: next(Setting(values[name], s) for s, values in sources.items() if name in values)
         for name in DEFAULTS

@@ -23,6 +23,7 @@ from ppo_tf.callbacks.video_recorder import VideoRecorder
 from ppo_tf.collecting.collector import VectorCollector
 from ppo_tf.command import effects, ending, parsing, runs
 from ppo_tf.command.components import learner_from_settings
+from ppo_tf.command.presets import SOURCES
 from ppo_tf.command.report import dry_run_report
 from ppo_tf.environments.backends import choose_backend, make_envs
 from ppo_tf.environments.stepping import close
@@ -194,7 +195,7 @@ def say_with_flags(line: str) -> None:
 def show(run: Run) -> None:
     """Prints the resolved settings, grouped by source, and the selected engines."""
     print(f"{run.env_id}, ppo_tf {__version__}")
-    for source in ("flag", "config", "preset", "default"):
+    for source in SOURCES:
         items = [f"{name}={s.value}" for name, s in run.settings.items() if s.source == source]
         if items:
             text = " ".join(item.replace(" ", "") for item in items)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import filelock
 
 from ppo_tf.artefacts.metadata import METADATA
-from ppo_tf.command.presets import Setting, resolve
+from ppo_tf.command.presets import SOURCES, Setting, resolve
 from ppo_tf.command.settings import DEFAULTS, MAY_CHANGE, check, check_all
 from ppo_tf.support.folders import check_new_folder
 from ppo_tf.support.json_files import read_json
@@ -31,7 +31,7 @@ RESERVED = {
     *("metrics.csv", "metrics.jsonl"),
 }
 
-_SOURCE = Rule("a source", lambda v: v in ("flag", "config", "preset", "default"))
+_SOURCE = Rule("a source", lambda v: v in SOURCES)
 _SCHEMA = {
     "id": matching("a run's id", r"[0-9a-f]{16}"),
     "env": matching("an environment's id", r"[^\s\0]{1,200}"),

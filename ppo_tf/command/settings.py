@@ -11,10 +11,11 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from ppo_tf.command import algorithm_settings, model_settings, run_settings
+from ppo_tf.command import algorithm_settings, methods, model_settings, run_settings
 from ppo_tf.command.declarations import Declaration
 
 GROUPS: dict[str, tuple[Declaration, ...]] = {
+    "Method": methods.METHOD,
     "Collecting": run_settings.COLLECTING,
     "Advantages": algorithm_settings.ADVANTAGES,
     "Losses": algorithm_settings.LOSSES,
