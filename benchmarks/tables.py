@@ -89,7 +89,7 @@ def _story() -> dict[str, dict[str, Any]]:
         "+ n-step": {**short, "estimator": "n_step"},
         "+ GAE": {**short, "estimator": "gae"},
         "+ reuse by importance weights": {"loss": "surrogate"},
-        "TRPO": {"update_rule": "trpo"},
+        "TRPO": {"update_rule": "trpo", "loss": "surrogate"},
         "PPO clip": {"loss": "clip"},
         "PPO KL penalty": {"loss": "kl_penalty", "kl_target": 0.01},
     }

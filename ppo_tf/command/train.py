@@ -2,8 +2,8 @@
 
     ppo-tf train --env=Pendulum-v1
 
-Every component is selected by a flag. A flag that is not given takes its value from the
-environment's preset, otherwise from the default.
+Every component is selected by a flag. A flag that is not given takes its value from the --method,
+otherwise from the environment's preset, otherwise from the default.
 """
 
 from __future__ import annotations
