@@ -58,10 +58,10 @@ from .learning.losses import PolicyGradient as PolicyGradient
 from .learning.losses import Sum as Sum
 from .learning.losses import Surrogate as Surrogate
 from .learning.optimizers import default_optimizer as default_optimizer
-from .learning.optimizers import linear_schedule as linear_schedule
-from .learning.optimizers import schedule as schedule
 from .learning.reuse import effective_sample_size as effective_sample_size
 from .learning.rewards.scaling import RewardScaling as RewardScaling
+from .learning.schedules import linear_schedule as linear_schedule
+from .learning.schedules import schedule as schedule
 from .learning.updates.minibatch import MinibatchUpdate as MinibatchUpdate
 from .learning.updates.rule import UpdateRule as UpdateRule
 from .learning.updates.trust_region import TrustRegionUpdate as TrustRegionUpdate

@@ -18,7 +18,7 @@ from ppo_tf.learning.losses import (
     Sum,
     Surrogate,
 )
-from ppo_tf.learning.optimizers import schedule
+from ppo_tf.learning.schedules import schedule
 from ppo_tf.learning.value_losses import ClippedError, Huber, SquaredError
 
 tfd = tfp.distributions

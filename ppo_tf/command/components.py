@@ -23,8 +23,9 @@ from ppo_tf.learning.losses import (
     Sum,
     Surrogate,
 )
-from ppo_tf.learning.optimizers import default_optimizer, schedule
+from ppo_tf.learning.optimizers import default_optimizer
 from ppo_tf.learning.rewards.scaling import RewardScaling
+from ppo_tf.learning.schedules import schedule
 from ppo_tf.learning.updates.minibatch import MinibatchUpdate
 from ppo_tf.learning.updates.rule import UpdateRule
 from ppo_tf.learning.updates.trust_region import TrustRegionUpdate

@@ -18,7 +18,7 @@ import tensorflow as tf
 from ppo_tf.collecting.collector import VectorCollector
 from ppo_tf.learning import diagnostics
 from ppo_tf.learning.learner import Learner
-from ppo_tf.learning.optimizers import count_iterations
+from ppo_tf.learning.schedules import count_iterations
 from ppo_tf.support.schema import ANY, COUNT, NUMBER, OBJECT, TEXT, Named, Rule, check
 from ppo_tf.training.boundaries import Reason
 from ppo_tf.training.checkpoints import (
