@@ -29,8 +29,10 @@ def learner_in_bfloat16(envs, rate, **options):
     with dtype_policy("mixed_bfloat16"):
         policy = helpers.make_policy(envs, **options)
         critic = helpers.make_critic(envs, **options)
+        scaling = ppo_tf.RewardScaling()
     return ppo_tf.Learner(
         *(policy, critic, keras.optimizers.SGD(rate)),
+        reward_transformation=scaling,
         **{"minibatch_size": 16, "epochs": 1, "sequence_length": 8, "jit_compile": False},
     )
 

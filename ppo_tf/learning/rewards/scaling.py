@@ -29,6 +29,7 @@ class RewardScaling(keras.layers.Layer):
         self, gamma: float = 0.99, clip: float = 10.0, epsilon: float = 1e-8, **kwargs: Any
     ):
         super().__init__(**kwargs)
+        self.autocast = False  # bfloat16 would lose digits of rewards and returns
         self.gamma = gamma
         self.clip = clip
         self.epsilon = epsilon
