@@ -64,7 +64,7 @@ class Cells:
                         text = f"{env} {label}, seed {seed}".replace("/", "-")
                         run = Run(text, label, {"env": env, **settings}, seed, folder)
                         self.waiting.append(run)
-                    elif row["settings"] != describe(settings):
+                    elif {*row["settings"].split()} != {*describe(settings).split()}:
                         sys.exit(
                             f"error: {file_of(name)} has a row of {env}, {label}, seed {seed} with "
                             f"other settings; delete it to rerun. Received: {row['settings']}"

@@ -49,6 +49,18 @@ CASES = {
         "loss=clip, clip_kl_penalty or spo or value_loss=clipped",
         {"value_loss": "clipped"},
     ),
+    "hidden_sizes": (
+        {"hidden_sizes": (8,), "network": "residual", "critic_network": "residual"},
+        "--hidden_sizes=8 has no effect with network=residual and critic_network=residual; it "
+        "needs network=mlp or critic_network=mlp",
+        {"critic_network": "mlp"},
+    ),
+    "activation": (
+        {"activation": "relu", "network": "residual", "critic_network": "residual"},
+        "--activation=relu has no effect with network=residual and critic_network=residual; it "
+        "needs network=mlp or critic_network=mlp",
+        {"network": "mlp"},
+    ),
     "kl_target": (
         {"kl_target": 0.1},
         "--kl_target=0.1 has no effect with loss=clip; it needs loss=kl_penalty or clip_kl_penalty",

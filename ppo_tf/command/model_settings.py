@@ -10,6 +10,8 @@ _NETWORKS = (
 )
 _RESIDUAL = {"network": ("residual",), "critic_network": ("residual",)}
 
+_MLPS = {"network": ("mlp",), "critic_network": ("mlp",)}
+
 NETWORKS: tuple[Declaration, ...] = (
     Declaration(
         "normalize_observations",
@@ -58,12 +60,14 @@ NETWORKS: tuple[Declaration, ...] = (
         "Units of an mlp's hidden layers, comma-separated.",
         least=1,
         most=2**16,
+        only_with=_MLPS,
     ),
     Declaration(
         "activation",
         str,
         "tanh",
         "Keras name of the hidden layers' activation.",
+        only_with=_MLPS,
         unless={"hidden_sizes": ()},
     ),
     Declaration(
