@@ -115,7 +115,7 @@ _LOCOMOTION_TRIALS: dict[str, dict[str, Any]] = {
     "preset": {},
     "trpo": {"update_rule": "trpo", "trust_region": 0.04, "learning_rate": 1e-3, "epochs": 20},
     "residual 128": {"network": "residual", "residual_width": 128},
-    "mlp 256": {"hidden_sizes": "256,256", "minibatch_size": 128},
+    "mlp 256": {"hidden_sizes": (256, 256), "minibatch_size": 128},
     "lambda 0.9": {"gae_lambda": 0.9},
     "rate 1e-3 minibatch 256": {"learning_rate": 1e-3, "minibatch_size": 256},
     "residual 128 minibatch 256": {

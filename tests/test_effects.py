@@ -49,13 +49,13 @@ CASES = {
         "loss=clip, clip_kl_penalty or spo or value_loss=clipped",
         {"value_loss": "clipped"},
     ),
-    "hidden_sizes": (
+    "sizes of residual networks": (
         {"hidden_sizes": (8,), "network": "residual", "critic_network": "residual"},
         "--hidden_sizes=8 has no effect with network=residual and critic_network=residual; it "
         "needs network=mlp or critic_network=mlp",
         {"critic_network": "mlp"},
     ),
-    "activation": (
+    "activation of residual networks": (
         {"activation": "relu", "network": "residual", "critic_network": "residual"},
         "--activation=relu has no effect with network=residual and critic_network=residual; it "
         "needs network=mlp or critic_network=mlp",
