@@ -21,13 +21,13 @@ import time
 from pathlib import Path
 
 import numpy as np
-from report import report
 from tables import TABLES
 
 from ppo_tf.command.runs import RESULT
 from ppo_tf.command.sweeping.grid import Run
 from ppo_tf.command.sweeping.processes import TRAIN, caught_signals, cores, run_all
 from ppo_tf.command.sweeping.space import as_flags, describe
+from ppo_tf.support.extras import missing, needs
 
 FOLDER = Path(__file__).resolve().parent
 RESULTS = FOLDER / "results"
@@ -216,6 +216,11 @@ def main():
                 signals,
                 lambda run: failed.append(run) if run.status == "failed" else None,
             )
+    if missing("plot"):
+        print(needs("The report", "plot"))
+        return 1
+    from report import report
+
     report(args.table, rows_of(args.table), file_of(args.table, "curves"))
     return 1 if failed else 0
 
