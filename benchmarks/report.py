@@ -29,6 +29,8 @@ def report(name, rows, curves):
         print("| " + " | ".join([env, label, *cells(group)]) + " |")
     if rows:
         figure = draw(groups_of(curves), ["settings"], "training return")
+        for text in figure.legends[0].get_texts():
+            text.set_text(text.get_text().removeprefix("settings="))
         figure.savefig(curves.with_suffix(".png"), dpi=100)
         print(f"\n{name}: {len(rows)} runs; curves: {curves.with_suffix('.png')}")
 
