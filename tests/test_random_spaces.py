@@ -270,6 +270,8 @@ def check_artefacts(observation, action, network, folder):
 NETWORKS = st.sampled_from(["mlp", "gru", "lstm", "shared"])
 
 
+# Gymnasium's iteration over actions makes NumPy scalars of those of a Box of shape ().
+@pytest.mark.filterwarnings("ignore:.*Casting input x to numpy array")
 @odd.few(3)
 @hypothesis.given(OBSERVATIONS, ACTIONS, NETWORKS)
 def test_random_spaces_work_in_every_artefact(tmp_path, observation, action, network):
