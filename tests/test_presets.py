@@ -78,7 +78,7 @@ def test_a_method_comes_before_a_run_to_repeat_and_after_flags():
     assert settings["num_envs"] == (4, "flag")
     assert settings["epochs"] == (1, "method")
     assert settings["gamma"] == (0.5, "config")
-    assert settings["learning_rate"] == (1e-3, "preset")
+    assert settings["total_steps"] == (100_000, "preset")
 
 
 def test_a_run_that_is_repeated_brings_the_settings_of_its_method():
