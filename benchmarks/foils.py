@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from learning import POINT, ROW, append, file_of, points, rows_of, training_return
+from learning import POINT, ROW, append, file_of, points, rows_of
 from peers import make_environment
 from tables import TABLES
 
@@ -67,22 +67,24 @@ def run(python, env, label, seed):
     if done.returncode:
         sys.exit(f"error: {label} on {env}, seed {seed}, failed:\n{done.stderr}")
     found = json.loads(done.stdout.splitlines()[-1])
-    episodes = np.array([(steps, 1, value) for steps, value in found["episodes"]])
+    steps, values = np.array(found["episodes"]).T
+    means = [values[max(0, end - 100) : end].mean() for end in range(1, len(values) + 1)]
+    means = np.stack([steps, means], axis=1)
     returns = np.array(found["returns"])
-    values = (returns.mean(), returns.std(), returns.min(), returns.max())
-    row = dict(zip(ROW[4:8], (round(float(value), 3) for value in values), strict=True)) | {
+    facts = (returns.mean(), returns.std(), returns.min(), returns.max())
+    row = dict(zip(ROW[4:8], (round(float(fact), 3) for fact in facts), strict=True)) | {
         "env": env,
         "label": label,
         "seed": seed,
         "steps": STEPS,
         "episodes": len(returns),
         "sampled_mean_return": "",
-        "training_return": round(training_return(episodes), 3),
+        "training_return": round(means[-1, 1], 3),
         "seconds": round(found["seconds"], 2),
         "steps_per_second": round(STEPS / found["seconds"], 1),
         "settings": json.dumps(FOILS[env, label]),
     }
-    append(file_of("story", "curves"), POINT, points(row, episodes, STEPS))
+    append(file_of("story", "curves"), POINT, points(row, means, STEPS))
     append(file_of("story"), ROW, [row])
     print(time.strftime("%H:%M"), env, label, seed, row["mean_return"], flush=True)
 

@@ -15,7 +15,6 @@ import argparse
 import collections
 import csv
 import json
-import math
 import sys
 import time
 from pathlib import Path
@@ -88,7 +87,7 @@ class Cells:
         """Appends the row and the curve of a run that has finished."""
         if run.status == "finished":
             row = row_of(run)
-            curve = points(row, episodes(run), run.total_steps())
+            curve = points(row, training(run), run.total_steps())
             append(file_of(self.name, "curves"), POINT, curve)
             append(file_of(self.name), ROW, [row])
         print(time.strftime("%H:%M"), run.label, outcome(run), flush=True)
@@ -129,6 +128,7 @@ def row_of(run):
     deterministic = result["deterministic"]
     names = ROW[4:9]
     settings = {name: value for name, value in run.settings.items() if name != "env"}
+    means = training(run)[:, 1]
     return {
         "env": run.settings["env"],
         "label": run.group,
@@ -136,41 +136,27 @@ def row_of(run):
         "steps": int(run.metrics("rollout/steps")[-1][0]),
         **{name: round(deterministic[name], 3) for name in names},
         "sampled_mean_return": round(result["sampled"]["mean_return"], 3),
-        "training_return": round(training_return(episodes(run)), 3),
+        "training_return": round(means[-1], 3) if len(means) else "",
         "seconds": run.seconds,
         "steps_per_second": run.steps_per_second,
         "settings": describe(settings),
     }
 
 
-def episodes(run):
-    """Returns float [N, 3]: steps, episodes that ended and their mean return, per iteration."""
-    columns = ("rollout/steps", "rollout/episodes", "rollout/episode_return")
-    found = np.array(run.metrics(*columns))
-    return found[found[:, 1] > 0]
+def training(run):
+    """Returns float [N, 2]: steps, and the mean return of the last 100 episodes at these steps."""
+    found = np.array(run.metrics("rollout/steps", "rollout/episode_return"))
+    return found[np.isfinite(found[:, 1])]
 
 
-def training_return(iterations, last=100):
-    """Returns the mean return of the last 100 episodes of training, the measure of the paper."""
-    total = count = 0.0
-    for _, number, mean in iterations[::-1]:
-        taken = min(number, last - count)
-        total, count = total + taken * mean, count + taken
-    return total / count if count else math.nan
-
-
-def points(row, iterations, total_steps):
-    """Returns the learning curve: mean return of the episodes in each fiftieth of the steps."""
-    steps, numbers, means = iterations.T
+def points(row, means, total_steps):
+    """Returns the learning curve: the last of the means [N, 2] in each fiftieth of the steps."""
     width = total_steps / POINTS
-    bins = np.ceil(steps / width).astype(int)
+    last = {int(np.ceil(steps / width)): mean for steps, mean in means}
     return [
         {name: row[name] for name in POINT[:3]}
-        | {
-            "steps": round(number * width),
-            "return": round(np.average(means[bins == number], weights=numbers[bins == number]), 3),
-        }
-        for number in np.unique(bins)
+        | {"steps": round(number * width), "return": round(mean, 3)}
+        for number, mean in last.items()
     ]
 
 

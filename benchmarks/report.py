@@ -28,7 +28,7 @@ def report(name, rows, curves):
     for (env, label), group in groups.items():
         print("| " + " | ".join([env, label, *cells(group)]) + " |")
     if rows:
-        figure = draw(groups_of(curves), ["settings"], "training return")
+        figure = draw(groups_of(curves), ["settings"], "mean return of the last 100 episodes")
         for text in figure.legends[0].get_texts():
             text.set_text(text.get_text().removeprefix("settings="))
         figure.savefig(curves.with_suffix(".png"), dpi=100)
@@ -38,7 +38,7 @@ def report(name, rows, curves):
 def cells(group):
     """Returns the texts of one row: statistics over seeds of the deterministic returns."""
     returns = np.array([float(row["mean_return"]) for row in group])
-    training = statistics.fmean(float(row["training_return"]) for row in group)
+    training = statistics.fmean(float(row["training_return"] or "nan") for row in group)
     digits = 1 if np.abs(returns).max() >= 10 else 2
     few = len(returns) < 2
     low, high = (returns, returns) if few else band(returns[:, None])

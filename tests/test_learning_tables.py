@@ -4,7 +4,6 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from ppo_tf.command.presets import resolve
@@ -46,8 +45,8 @@ def finished(tmp_path, monkeypatch):
         result = {"mean_return": 7.0, "std_return": 1.0, "min_return": 5.0, "max_return": 9.0}
         both = {"deterministic": {**result, "episodes": 3}, "sampled": {"mean_return": 6.0}}
         (folder / "evaluation.json").write_text(json.dumps(both))
-        lines = ["rollout/steps,rollout/episodes,rollout/episode_return,time/seconds"]
-        lines += ["2,1,10,1.0", "4,3,30,2.0", "100,0,,3.0", "200,2,50,4.0"]
+        lines = ["rollout/steps,rollout/episode_return,time/seconds"]
+        lines += ["1,,0.5", "2,10,1.0", "4,30,2.0", "100,40,3.0", "200,50,4.0"]
         (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
 
     return leave
@@ -67,10 +66,12 @@ def test_a_finished_run_gets_its_row_and_curve_once(finished):
         "200",
     )
     assert (row["mean_return"], row["sampled_mean_return"]) == ("7.0", "6.0")
-    assert float(row["training_return"]) == pytest.approx((10 + 3 * 30 + 2 * 50) / 6, abs=1e-3)
+    assert row["training_return"] == "50.0"
     curve = learning.file_of("small", "curves").read_text().splitlines()
-    # Fiftieths of 200 steps; the first four steps hold episodes of 10 and three times 30.
-    assert curve[1:] == ["CartPole-v1,one,0,4,25.0", "CartPole-v1,one,0,200,50.0"]
+    # The last value of each of the fifty times four steps.
+    assert [line.rsplit(",", 2)[1:] for line in curve[1:]] == [
+        *(["4", "30.0"], ["100", "40.0"], ["200", "50.0"])
+    ]
 
 
 def test_a_row_with_other_settings_is_not_taken_for_the_run(finished, monkeypatch):
@@ -79,8 +80,3 @@ def test_a_row_with_other_settings_is_not_taken_for_the_run(finished, monkeypatc
     monkeypatch.setitem(TABLES, "small", Table(["CartPole-v1"], {"one": {"gamma": 0.6}}, 2))
     with pytest.raises(SystemExit, match=r"other settings.*gamma=0\.5"):
         learning.Cells("small", ["CartPole-v1"], ["one"], [0])
-
-
-def test_the_training_return_is_that_of_the_last_hundred_episodes():
-    iterations = np.array([[1, 500, -1000.0], [2, 60, 10.0], [3, 70, 20.0]])
-    assert learning.training_return(iterations) == pytest.approx((30 * 10 + 70 * 20) / 100)
