@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from learning import POINT, ROW, append, file_of, points, rows_of
+from learning import ROW, record, rows_by_cell
 from peers import make_environment
 from tables import TABLES
 
@@ -84,8 +84,7 @@ def run(python, env, label, seed):
         "steps_per_second": round(STEPS / found["seconds"], 1),
         "settings": json.dumps(FOILS[env, label]),
     }
-    append(file_of("story", "curves"), POINT, points(row, means, STEPS))
-    append(file_of("story"), ROW, [row])
+    record("story", row, means, STEPS)
     print(time.strftime("%H:%M"), env, label, seed, row["mean_return"], flush=True)
 
 
@@ -96,7 +95,7 @@ def main():
     parser.add_argument("--peers", type=Path, default=HERE.parent / ".peers" / "foils")
     args = parser.parse_args()
     python = make_environment(args.peers, PACKAGES)
-    done = {(row["env"], row["label"], int(row["seed"])) for row in rows_of("story")}
+    done = rows_by_cell("story")
     cells = [(*cell, seed) for seed in range(TABLES["story"].seeds) for cell in FOILS]
     with ThreadPoolExecutor(args.jobs) as pool:
         list(pool.map(lambda cell: run(python, *cell), [c for c in cells if c not in done]))

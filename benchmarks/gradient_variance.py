@@ -83,20 +83,9 @@ def noise(learner, collector, scale, found):
 
 def run(env, seed):
     """Yields the rows of a seed."""
-    settings = {name: setting.value for name, setting in resolve(env, {}).items()}
+    settings = {name: setting.value for name, setting in resolve(env, {"seed": seed}).items()}
     envs = ppo_tf.make_envs(env, settings["num_envs"], seed=seed)
-    scaling = ppo_tf.RewardScaling(gamma=settings["gamma"])
-    learner = ppo_tf.Learner(
-        ppo_tf.mlp_policy(envs, seed=seed),
-        ppo_tf.mlp_critic(envs, seed=seed + 1),
-        ppo_tf.default_optimizer(settings["learning_rate"]),
-        ppo_tf.GAE(gamma=settings["gamma"], gae_lambda=settings["gae_lambda"]),
-        epochs=settings["epochs"],
-        minibatch_size=settings["minibatch_size"],
-        recompute_advantages=settings["recompute_advantages"],
-        reward_transformation=scaling,
-        seed=seed,
-    )
+    learner = ppo_tf.learner_from_settings(envs, settings)
     collector = ppo_tf.VectorCollector(envs, learner.policy, settings["horizon"], seed=seed)
     measured = ppo_tf.VectorCollector(
         ppo_tf.make_envs(env, ENVS, seed=1000 + seed),
@@ -110,7 +99,9 @@ def run(env, seed):
             trajectory, _ = collector.collect()
             learner.update(trajectory)
             steps += trajectory.rewards.size
-        scale = float(scaling.variance.numpy()) ** 0.5  # of the rewards that the critic predicts
+        scale = (
+            float(learner.reward_transformation.variance.numpy()) ** 0.5
+        )  # of the rewards that the critic predicts
         for name, *values in noise(learner, measured, scale, estimators(settings["gamma"])):
             yield dict(zip(COLUMNS, (env, seed, steps, name, *values), strict=True))
 

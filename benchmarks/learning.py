@@ -51,7 +51,7 @@ class Cells:
     def __init__(self, name, envs, labels, seeds):
         self.name = name
         table = TABLES[name]
-        done = {(row["env"], row["label"], int(row["seed"])): row for row in rows_of(name)}
+        done = rows_by_cell(name)
         self.waiting = collections.deque()
         for seed in seeds:  # outer loop: every cell gets a result early
             for env in envs:
@@ -86,10 +86,8 @@ class Cells:
     def end(self, run):
         """Appends the row and the curve of a run that has finished."""
         if run.status == "finished":
-            row = row_of(run)
-            curve = points(row, training(run), run.total_steps())
-            append(file_of(self.name, "curves"), POINT, curve)
-            append(file_of(self.name), ROW, [row])
+            means = training(run)
+            record(self.name, row_of(run, means), means, run.total_steps())
         print(time.strftime("%H:%M"), run.label, outcome(run), flush=True)
 
 
@@ -113,6 +111,24 @@ def rows_of(name):
         return list(csv.DictReader(file))
 
 
+def rows_by_cell(name):
+    """Returns the rows of a table so far by environment, label and seed."""
+    return {(row["env"], row["label"], int(row["seed"])): row for row in rows_of(name)}
+
+
+def record(name, row, means, total_steps):
+    """Appends a run's curve and row to a table; the row says that it is done.
+
+    Args:
+        name: the table's name.
+        row: the row by column.
+        means: float [N, 2], steps and the mean return of the last 100 episodes at these steps.
+        total_steps: steps of the run.
+    """
+    append(file_of(name, "curves"), POINT, points(row, means, total_steps))
+    append(file_of(name), ROW, [row])
+
+
 def append(path, columns, rows):
     """Appends rows to a CSV file, which gets its header first."""
     with open(path, "a", newline="") as file:
@@ -122,13 +138,12 @@ def append(path, columns, rows):
         writer.writerows(rows)
 
 
-def row_of(run):
-    """Returns the row of a finished run."""
+def row_of(run, means):
+    """Returns the row of a finished run; means as in `record`."""
     result = json.loads((run.folder / RESULT).read_text())
     deterministic = result["deterministic"]
     names = ROW[4:9]
     settings = {name: value for name, value in run.settings.items() if name != "env"}
-    means = training(run)[:, 1]
     return {
         "env": run.settings["env"],
         "label": run.group,
@@ -136,7 +151,7 @@ def row_of(run):
         "steps": int(run.metrics("rollout/steps")[-1][0]),
         **{name: round(deterministic[name], 3) for name in names},
         "sampled_mean_return": round(result["sampled"]["mean_return"], 3),
-        "training_return": round(means[-1], 3) if len(means) else "",
+        "training_return": round(means[-1, 1], 3) if len(means) else "",
         "seconds": run.seconds,
         "steps_per_second": run.steps_per_second,
         "settings": describe(settings),

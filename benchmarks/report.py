@@ -62,11 +62,11 @@ def groups_of(curves):
     runs = {}
     with open(curves, newline="") as file:
         for row in csv.DictReader(file):
-            point = float(row["steps"]), float(row["return"])
-            runs.setdefault((row["env"], row["label"], row["seed"]), []).append(point)
+            points = runs.setdefault((row["env"], row["label"], row["seed"]), {})
+            points[float(row["steps"])] = float(row["return"])  # twice after a kill between files
     groups = {}
     for (env, label, seed), points in runs.items():
-        steps, values = np.array(points).T
+        steps, values = np.array(list(points.items())).T
         run = Run(Path(seed), env, {"settings": label, "seed": int(seed)}, steps, values, [])
         groups.setdefault(env, {}).setdefault((label,), []).append(run)
     return groups

@@ -22,6 +22,7 @@ import tensorflow_probability as tfp
 
 from ppo_tf import ops
 from ppo_tf.actions.densities import CentredTruncatedNormal, OpenBeta, Product, TanhNormalDiag
+from ppo_tf.support.checks import check_at_least_one
 from ppo_tf.types import Distribution, DistributionFamily, Nest, Tensor
 
 tfd = tfp.distributions
@@ -292,8 +293,7 @@ class StateDependentExploration(_Family):
     period: int = 4
 
     def __post_init__(self) -> None:
-        if self.period < 1:
-            raise ValueError(f"period must be at least 1. Received: period={self.period}")
+        check_at_least_one(period=self.period)
 
     def __call__(self, loc: Tensor, directions: Tensor) -> Distribution:
         """Takes loc, float [B, n], and directions, float [B, F, n]; raw actions float [B, n]."""

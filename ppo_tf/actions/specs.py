@@ -34,6 +34,7 @@ from ppo_tf.actions.maps import (
     TanhAction,
     UnitAction,
 )
+from ppo_tf.support.checks import check_at_least_one
 from ppo_tf.types import ActionMap, DistributionFamily
 
 tfd = tfp.distributions
@@ -111,8 +112,7 @@ def action_spec(
             f"continuous must be one of {', '.join(map(repr, get_args(Continuous)))}. "
             f"Received: continuous={continuous!r}"
         )
-    if sde_period < 1:
-        raise ValueError(f"sde_period must be at least 1. Received: sde_period={sde_period}")
+    check_at_least_one(sde_period=sde_period)
     if bins < 2:
         raise ValueError(f"bins must be at least 2. Received: bins={bins}")
     box = functools.partial(_box_spec, continuous=continuous, sde_period=sde_period, bins=bins)

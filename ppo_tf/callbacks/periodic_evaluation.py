@@ -13,6 +13,7 @@ import numpy as np
 from ppo_tf.artefacts.saved_model import export_policy
 from ppo_tf.environments.stepping import close
 from ppo_tf.evaluating.evaluation import MAX_STEPS, Act, make_act, make_evaluation_envs, play
+from ppo_tf.support.checks import check_at_least_one
 from ppo_tf.support.schema import COUNT, NUMBER, check, optional
 from ppo_tf.support.steps import passes_multiple
 
@@ -70,9 +71,7 @@ class PeriodicEvaluation(keras.callbacks.Callback):
     ):
         super().__init__()
         counts = {"every": every, "episodes": episodes, "max_steps": max_steps}
-        for name, value in {**counts, "num_envs": num_envs}.items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1. Received: {name}={value}")
+        check_at_least_one(**counts, num_envs=num_envs)
         self.best: float | None = None
         self._env_id, self._kwargs = env_id, kwargs
         self._every, self._episodes, self._seed = every, episodes, seed

@@ -10,6 +10,7 @@ import keras
 
 from ppo_tf.evaluating.evaluation import make_act
 from ppo_tf.evaluating.video import MAX_STEPS, check_video_path, drawing_envs, record_video
+from ppo_tf.support.checks import check_at_least_one
 from ppo_tf.support.folders import remove_link
 from ppo_tf.support.schema import COUNT, check
 from ppo_tf.support.steps import passes_multiple
@@ -43,8 +44,7 @@ class VideoRecorder(keras.callbacks.Callback):
         **kwargs: Any,
     ):
         super().__init__()
-        if every < 1:
-            raise ValueError(f"every must be at least 1. Received: every={every}")
+        check_at_least_one(every=every)
         self._folder, self._env_id, self._every = Path(folder), env_id, every
         self._deterministic = deterministic
         self._options: dict[str, Any] = {"seed": seed, "max_steps": max_steps, **kwargs}

@@ -18,6 +18,7 @@ from ppo_tf.policies.acting import EngineName, make_acting
 from ppo_tf.policies.log_probs import make_log_probs
 from ppo_tf.policies.policy import Policy
 from ppo_tf.spaces.masks import MASK_KEY
+from ppo_tf.support.checks import check_at_least_one
 from ppo_tf.types import Arrays, EnvironmentFailure, Episode, Nest, NonFiniteError, Trajectory
 
 
@@ -57,8 +58,7 @@ class VectorCollector:
         mask_key: str | None = MASK_KEY,
         log_probs: bool = False,
     ):
-        if horizon < 1:
-            raise ValueError(f"horizon must be at least 1. Received: horizon={horizon}")
+        check_at_least_one(horizon=horizon)
         self._autoreset = make_autoreset(envs, policy.recurrent)
         self._mask_sizes = mask_sizes(envs, mask_key)
         self.envs = envs

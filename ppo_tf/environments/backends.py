@@ -28,6 +28,7 @@ from ppo_tf.environments.stepping import AsyncEnvs, close
 from ppo_tf.environments.waiting import mentioned
 from ppo_tf.spaces.masks import MASK_KEY
 from ppo_tf.support import seeds
+from ppo_tf.support.checks import check_at_least_one
 from ppo_tf.support.extras import extra_of_entry_point, is_atari_id, needs
 
 BACKENDS = ("auto", "sync", "async", "vector", "envpool")
@@ -82,8 +83,7 @@ def make_envs(
         EnvironmentFailure: an environment raised anything else. With "sync" and "async" all that
             goes wrong in their steps and resets is one, too.
     """
-    if num_envs < 1:
-        raise ValueError(f"num_envs must be at least 1. Received: num_envs={num_envs}")
+    check_at_least_one(num_envs=num_envs)
     env_seeds = environment_seeds(seed, num_envs)
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {BACKENDS}. Received: backend={backend!r}")

@@ -17,6 +17,7 @@ from ppo_tf.environments.backends import environment_seeds, make_envs, reset
 from ppo_tf.environments.stepping import close
 from ppo_tf.policies.policy import Policy
 from ppo_tf.support import seeds
+from ppo_tf.support.checks import check_at_least_one
 from ppo_tf.types import Nest, NonFiniteError, Tensor
 
 MAX_STEPS = 100_000  # of an episode; the longest games of Atari have 27,000
@@ -96,9 +97,7 @@ def evaluate(
         NonFiniteError: an episode's return is NaN or infinite.
         EnvironmentFailure: an environment raised an exception or gave something that does not fit.
     """
-    for name, value in (("episodes", episodes), ("max_steps", max_steps)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1. Received: {name}={value}")
+    check_at_least_one(episodes=episodes, max_steps=max_steps)
     num_envs = min(num_envs, episodes)
     envs = make_evaluation_envs(env_id, num_envs, **kwargs)
     try:

@@ -28,6 +28,7 @@ from ppo_tf.environments.backends import make_envs
 from ppo_tf.evaluating.evaluation import Act, Evaluation, make_act, play
 from ppo_tf.policies.policy import Policy
 from ppo_tf.support import quiet
+from ppo_tf.support.checks import check_at_least_one
 from ppo_tf.support.extras import needs
 from ppo_tf.support.folders import check_new_folder
 
@@ -79,9 +80,7 @@ def record_video(
         NonFiniteError: an episode's return is NaN or infinite.
     """
     path = check_video_path(path, overwrite=overwrite)
-    for name, value in {"episodes": episodes, "max_steps": max_steps}.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1. Received: {name}={value}")
+    check_at_least_one(episodes=episodes, max_steps=max_steps)
     envs = drawing_envs(env_id, kwargs)
     recorder = None
     try:

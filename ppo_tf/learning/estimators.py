@@ -25,6 +25,7 @@ from typing import Any
 import tensorflow as tf
 
 from ppo_tf import ops
+from ppo_tf.support.checks import check_at_least_one
 from ppo_tf.types import Tensor
 
 
@@ -163,8 +164,7 @@ class NStep:
     gamma: float = 0.99
 
     def __post_init__(self) -> None:
-        if self.n < 1:
-            raise ValueError(f"n must be at least 1. Received: n={self.n}")
+        check_at_least_one(n=self.n)
         _check_fraction("gamma", self.gamma)
 
     def __call__(

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from ppo_tf import ops
 from ppo_tf.support import keywords
+from ppo_tf.support.checks import check_at_least_one
 from ppo_tf.types import LOSS_KEYWORDS, Loss, Structure, Tensor, Trajectory
 
 
@@ -28,8 +29,7 @@ class Rollouts:
     """
 
     def __init__(self, count: int):
-        if count < 1:
-            raise ValueError(f"reuse must be at least 1. Received: reuse={count}")
+        check_at_least_one(reuse=count)
         self.count = count
         self._old: collections.deque[Trajectory] = collections.deque(maxlen=count - 1)
 

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import keras
 
+from ppo_tf.support.checks import check_at_least_one
 from ppo_tf.types import Tensor
 
 Schedule: TypeAlias = keras.optimizers.schedules.LearningRateSchedule
@@ -105,9 +106,7 @@ def count_gradient_steps(
     Raises:
         ValueError: if an argument is out of range.
     """
-    for name, value in (("epochs", epochs), ("minibatch_size", minibatch_size)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1. Received: {name}={value}")
+    check_at_least_one(epochs=epochs, minibatch_size=minibatch_size)
     iterations = count_iterations(total_steps, horizon, num_envs)
     samples = horizon * num_envs * reuse
     gradient_steps = iterations * epochs * max(samples // minibatch_size, 1)
@@ -120,9 +119,7 @@ def count_iterations(total_steps: int, horizon: int, num_envs: int) -> int:
     Raises:
         ValueError: if an argument is out of range, or total_steps is too small for one iteration.
     """
-    for name, value in (("horizon", horizon), ("num_envs", num_envs)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1. Received: {name}={value}")
+    check_at_least_one(horizon=horizon, num_envs=num_envs)
     if total_steps < horizon * num_envs:
         raise ValueError(
             "total_steps must be at least horizon * num_envs. Received: "

@@ -8,6 +8,7 @@ from __future__ import annotations
 import keras
 
 from ppo_tf.networks.initialization import HIDDEN_GAIN, Seeds, dense
+from ppo_tf.support.checks import check_at_least_one
 from ppo_tf.types import Tensor
 
 INNER = 4  # units inside a block, for each unit of the width
@@ -33,9 +34,7 @@ def residual_network(features: Tensor, width: int, blocks: int, seeds: Seeds) ->
     Raises:
         ValueError: an argument is out of range.
     """
-    for name, value in (("residual_width", width), ("residual_blocks", blocks)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1. Received: {name}={value}")
+    check_at_least_one(residual_width=width, residual_blocks=blocks)
     x = dense(width, 1.0, seeds)(features)
     for _ in range(blocks):
         inner = keras.layers.LayerNormalization(epsilon=1e-5)(x)

@@ -21,6 +21,7 @@ import keras
 import numpy as np
 
 from ppo_tf.learning.learner import Learner
+from ppo_tf.support.checks import check_at_least_one
 from ppo_tf.support.files import naming, read_regular, reason_of, write_atomically
 from ppo_tf.support.folders import remove_link
 from ppo_tf.support.schema import COUNT, NUMBER, OBJECT, TEXT, check
@@ -77,8 +78,7 @@ class Checkpoints:
         on_save: Callable[[], Any] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ):
-        if keep < 1:
-            raise ValueError(f"keep must be at least 1. Received: keep={keep}")
+        check_at_least_one(keep=keep)
         self.folder = Path(folder)
         self.boundaries = Boundaries(every, minutes, at, say, clock)
         self.keep = keep

@@ -26,6 +26,7 @@ from ppo_tf.learning.batch import Batch
 from ppo_tf.learning.objective import Objective, Terms
 from ppo_tf.learning.updates.rule import plain
 from ppo_tf.support import seeds
+from ppo_tf.support.checks import check_at_least_one
 from ppo_tf.types import Metrics, Tensor
 
 
@@ -51,9 +52,7 @@ class MinibatchUpdate:
     early_stopping_kl: float | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (("epochs", self.epochs), ("minibatch_size", self.minibatch_size)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1. Received: {name}={value}")
+        check_at_least_one(epochs=self.epochs, minibatch_size=self.minibatch_size)
         if self.early_stopping_kl is not None and not self.early_stopping_kl > 0:
             raise ValueError(
                 "early_stopping_kl must be positive. "

@@ -32,6 +32,7 @@ from ppo_tf.learning.objective import Objective, Terms
 from ppo_tf.learning.schedules import check_positive
 from ppo_tf.learning.updates.minibatch import MinibatchUpdate
 from ppo_tf.learning.updates.rule import plain
+from ppo_tf.support.checks import check_at_least_one
 from ppo_tf.types import Metrics, Tensor
 
 
@@ -90,10 +91,7 @@ class TrustRegionUpdate:
     def __post_init__(self) -> None:
         for name in ("trust_region", "damping"):
             check_positive(name, getattr(self, name))
-        for name in ("cg_iterations", "backtracks"):
-            value = getattr(self, name)
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1. Received: {name}={value}")
+        check_at_least_one(cg_iterations=self.cg_iterations, backtracks=self.backtracks)
         _ = self.critic  # whose arguments are checked now
 
     @functools.cached_property
