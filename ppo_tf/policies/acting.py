@@ -17,11 +17,12 @@ import numpy as np
 
 from ppo_tf.networks.models import has_convolutions
 from ppo_tf.policies.agreement import check_actions
-from ppo_tf.policies.engines import Engine
-from ppo_tf.policies.litert_conversion import CannotServeError, make_litert_engine
+from ppo_tf.policies.engines import Engine, EngineModel, Order
+from ppo_tf.policies.litert_conversion import CannotServeError, make_litert_model
+from ppo_tf.policies.litert_engine import LiteRTModel
 from ppo_tf.policies.policy import Policy
 from ppo_tf.policies.policy_step import PolicyStep
-from ppo_tf.policies.tensorflow_engine import TensorFlowEngine
+from ppo_tf.policies.tensorflow_engine import make_tensorflow_engine, save_step
 from ppo_tf.support import seeds
 from ppo_tf.types import Nest
 
@@ -48,6 +49,11 @@ class Acting:
         self.layer_noise: Sequence[np.ndarray] = ()
         self._step = step
 
+    def order(self, steps: int, seed: int, iteration: int) -> Order:
+        """Returns the policy's present weights and the noise of a rollout; arguments of `begin`."""
+        order, self.layer_noise = draw_order(self._step, steps, seed, iteration)
+        return order
+
     def begin(self, steps: int, seed: int, iteration: int) -> None:
         """Gives the engine the policy's present weights and the noise of a rollout.
 
@@ -56,22 +62,35 @@ class Acting:
             seed: the run's.
             iteration: of the run; with the seed it decides the noise.
         """
-        generator = seeds.derive_generator(seed, "acting", iteration)
-        noise = self._step.draw_noise(generator, steps)
-        generator = seeds.derive_generator(seed, "layer noise", iteration)
-        self.layer_noise = self._step.draw_layer_noise(generator, steps)
-        noise = self._step.joined(noise, self.layer_noise)
-        self.engine.begin(self._step.read_weights(), noise)
+        self.engine.begin(*self.order(steps, seed, iteration))
 
     def __call__(self, observations: Nest, step: int, starts: np.ndarray) -> tuple[Nest, Nest]:
         """Raw actions and the environment's actions [B, ...], see `Engine`."""
         return self.engine(observations, step, starts)
 
 
+def draw_order(
+    step: PolicyStep, steps: int, seed: int, iteration: int
+) -> tuple[Order, Sequence[np.ndarray]]:
+    """Returns what an engine gets for a rollout, and in it the noise of the actor's layers.
+
+    Args:
+        step: the policy's.
+        steps: of the rollout.
+        seed: the run's.
+        iteration: of the run; with the seed it decides the noise.
+    """
+    noise = step.draw_noise(seeds.derive_generator(seed, "acting", iteration), steps)
+    layer_noise = step.draw_layer_noise(
+        seeds.derive_generator(seed, "layer noise", iteration), steps
+    )
+    return Order(step.read_weights(), step.joined(noise, layer_noise)), layer_noise
+
+
 def make_acting(
     policy: Policy, envs: gymnasium.vector.VectorEnv, engine: EngineName = "auto"
 ) -> Acting:
-    """Chooses how to act.
+    """Chooses how to act in this process.
 
     Args:
         policy: what acts.
@@ -82,25 +101,42 @@ def make_acting(
         ValueError: an unknown engine, "litert" for a policy that it can't serve, or a policy whose
             actions are not those of the environment.
     """
+    check_actions(policy, envs)
+    step = PolicyStep(policy, envs)
+    model, description = _choose(step, policy, engine)
+    made = make_tensorflow_engine(step) if model is None else model.make()
+    return Acting(step, made, description)
+
+
+def make_engine_model(
+    policy: Policy, envs: gymnasium.vector.VectorEnv, engine: EngineName = "auto"
+) -> tuple[EngineModel, str]:
+    """Chooses how to act in other processes; arguments and errors as of `make_acting`.
+
+    Returns:
+        (what to send there, which engine and why).
+    """
+    check_actions(policy, envs)
+    step = PolicyStep(policy, envs)
+    model, description = _choose(step, policy, engine)
+    return (save_step(step) if model is None else model), description
+
+
+def _choose(step: PolicyStep, policy: Policy, engine: EngineName) -> tuple[LiteRTModel | None, str]:
+    """Returns the LiteRT model, None for TensorFlow, and a description."""
     if engine not in ("auto", "litert", "tensorflow"):
         raise ValueError(
             f"acting must be 'auto', 'litert' or 'tensorflow'. Received: acting={engine!r}"
         )
-    check_actions(policy, envs)
-    step = PolicyStep(policy, envs)
-
-    def general(reason: object) -> Acting:
-        return Acting(step, TensorFlowEngine(step), f"TensorFlow ({reason})")
-
     if engine == "tensorflow":
-        return general("as requested")
+        return None, "TensorFlow (as requested)"
     if engine == "auto" and has_convolutions(policy):
         # With weights as inputs LiteRT has no fast convolutions: a Nature CNN on 8 images takes
         # three times as long as in TensorFlow.
-        return general("faster for convolutions")
+        return None, "TensorFlow (faster for convolutions)"
     try:
-        return Acting(step, make_litert_engine(step), "LiteRT")
+        return make_litert_model(step), "LiteRT"
     except CannotServeError as reason:
         if engine == "litert":
             raise ValueError(f"acting='litert' can't serve this policy: {reason}") from reason
-        return general(reason)
+        return None, f"TensorFlow ({reason})"

@@ -7,7 +7,7 @@ TensorFlow. `acting` chooses an engine and hands it a policy's weights.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -45,13 +45,22 @@ class Results(NamedTuple):
     state: Sequence[Tensor]
 
 
+class Order(NamedTuple):
+    """What an engine gets for a rollout.
+
+    Attributes:
+        weights: of the actor, in the order of `PolicyStep.read_weights`.
+        noise: [T, B, ...], of all steps.
+    """
+
+    weights: Sequence[np.ndarray]
+    noise: Nest
+
+
 class Engine(Protocol):
     """Computes the actions of a policy in B environments."""
 
-    @property
-    def state(self) -> Sequence[Tensor]:
-        """The memory after the last step, each part [B, units]; empty without one."""
-        ...
+    state: Any  # the memory after the last step, each part [B, units]; empty without one
 
     def begin(self, weights: Sequence[np.ndarray], noise: Nest) -> None:
         """Takes the weights and the noise [T, B, ...] of a rollout; the memory stays as it is."""
@@ -65,4 +74,12 @@ class Engine(Protocol):
             step: of the rollout; picks the row of the noise.
             starts: bool [B], where an episode begins: the memory is emptied there.
         """
+        ...
+
+
+class EngineModel(Protocol):
+    """What an engine is made from: plain data, which can be pickled and sent to other processes."""
+
+    def make(self) -> Engine:
+        """Returns an engine, whose memory is empty."""
         ...

@@ -19,7 +19,7 @@ class CannotServeError(Exception):
     """Why LiteRT can't run a policy."""
 
 
-def make_litert_engine(step: PolicyStep) -> LiteRTEngine:
+def make_litert_model(step: PolicyStep) -> LiteRTModel:
     """Converts a policy's step and compares it with Keras on a batch.
 
     Raises:
@@ -31,13 +31,14 @@ def make_litert_engine(step: PolicyStep) -> LiteRTEngine:
         raise CannotServeError("ai-edge-litert is not installed")
     try:
         with quiet.held_back(show_if_failed=False):
-            engine = LiteRTEngine(convert(step))
+            model = convert(step)
+            engine = model.make()
     except Exception as error:  # the converter's own, of many kinds
         first_line = str(error).strip().split("\n")[0][:80]
         raise CannotServeError(f"LiteRT can't convert it: {first_line}") from error
     if not _agrees(engine, step):
         raise CannotServeError("LiteRT's actions differ from Keras'")
-    return engine
+    return model
 
 
 def convert(step: PolicyStep) -> LiteRTModel:

@@ -31,6 +31,10 @@ class LiteRTModel:
     outputs: Results
     initial_state: Sequence[np.ndarray]
 
+    def make(self) -> LiteRTEngine:
+        """Returns an engine; see `EngineModel`."""
+        return LiteRTEngine(self)
+
 
 class LiteRTEngine:
     """An `Engine` that runs a `LiteRTModel`.

@@ -28,6 +28,7 @@ class PolicyStep:
         sampled_by_tfp: whether only TFP can sample the distribution. The noise is then a seed for
             each step, int32 [2].
         example: arguments of the right shapes, NumPy arrays.
+        has_own_seeds: whether layers draw random numbers that are not given as noise.
     """
 
     def __init__(self, policy: Policy, envs: gymnasium.vector.VectorEnv):
@@ -40,6 +41,7 @@ class PolicyStep:
         self._weights = policy.actor.weights
         weights = {id(weight) for weight in self._weights}
         self._seeds = [v for v in policy.actor.variables if id(v) not in weights]
+        self.has_own_seeds = bool(self._seeds)
         generator = np.random.default_rng(0)
         observations = example_observations(envs, generator, observed_paths(policy, envs))
         state = policy.initial_state(envs.num_envs)

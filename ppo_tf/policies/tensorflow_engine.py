@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,44 +14,69 @@ import tensorflow as tf
 from ppo_tf import ops
 from ppo_tf.policies.engines import Arguments, Results
 from ppo_tf.policies.policy_step import PolicyStep
+from ppo_tf.support import quiet
 from ppo_tf.types import Nest, Tensor
 
 
-class TensorFlowEngine:
-    """An `Engine` that compiles a policy's step by XLA.
+class CompiledStep(tf.Module):
+    """A policy's step, compiled by XLA, with weights of its own.
+
+    As inputs of the function the weights would cost about 15 us each at every step, because
+    TensorFlow checks all inputs in Python.
 
     Args:
         step: what to compile.
 
     Attributes:
-        state: the memory after the last step, each part [B, units]; empty without one.
+        weights: variables, in the order of `PolicyStep.read_weights`.
+        act: function of observations, memory, starts and noise, which returns `Results`.
+        initial_state: the memory before an episode, variables.
+        paths: of the observations that the step takes; None: a single one, without path.
     """
 
     def __init__(self, step: PolicyStep):
+        super().__init__(name="step")
         example = step.example
-        self._paths = list(example.observations) if isinstance(example.observations, dict) else None
-        self.state: Sequence[Tensor] = [tf.constant(part) for part in example.state]
-        # The engine's own. As inputs of the function they would cost about 15 us each at every
-        # step, because TensorFlow checks all inputs in Python.
-        self._weights = [tf.Variable(weight, trainable=False) for weight in example.weights]
+        self.weights = [tf.Variable(weight, trainable=False) for weight in example.weights]
+        self.initial_state = [tf.Variable(part, trainable=False) for part in example.state]
 
         def act(
             observations: Nest, state: Sequence[Tensor], starts: Tensor, noise: Nest
         ) -> Results:
-            weights = [variable.read_value() for variable in self._weights]
+            weights = [variable.read_value() for variable in self.weights]
             return step(Arguments(weights, observations, ops.emptied(starts, state), noise))
 
         def specs(nest: Any) -> Any:
             return tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), nest)
 
+        self.paths = list(example.observations) if isinstance(example.observations, dict) else None
         num_envs = len(tf.nest.flatten(example.observations)[0])
-        # The concrete function skips tf.function's work on every call's arguments.
-        self._function = tf.function(act, jit_compile=True, autograph=False).get_concrete_function(
+        signature = [
             specs(example.observations),
-            specs(example.state),
+            specs(list(example.state)),
             tf.TensorSpec((num_envs,), tf.bool),
             specs(example.noise),
-        )
+        ]
+        self.act = tf.function(act, input_signature=signature, jit_compile=True, autograph=False)
+
+
+class TensorFlowEngine:
+    """An `Engine` that runs a `CompiledStep`.
+
+    Args:
+        compiled: the step, made here or loaded from a SavedModel.
+        function: its concrete function; skips tf.function's work on every call's arguments.
+        paths: of the observations that the step takes; None: a single one, without path.
+
+    Attributes:
+        state: the memory after the last step, each part [B, units]; empty without one.
+    """
+
+    def __init__(self, compiled: Any, function: Any, paths: Sequence[str] | None):
+        self._paths = paths
+        self._weights = list(compiled.weights)
+        self.state: Sequence[Tensor] = [part.read_value() for part in compiled.initial_state]
+        self._function = function
 
     def begin(self, weights: Sequence[np.ndarray], noise: Nest) -> None:
         """Takes the weights and the noise [T, B, ...] of a rollout; the memory stays as it is."""
@@ -68,3 +96,52 @@ class TensorFlowEngine:
             observations, self.state, tf.constant(starts), noise
         )
         return tf.nest.map_structure(lambda x: x.numpy(), (raw, action))
+
+
+def make_tensorflow_engine(step: PolicyStep) -> TensorFlowEngine:
+    """Compiles a policy's step."""
+    compiled = CompiledStep(step)
+    return TensorFlowEngine(compiled, compiled.act.get_concrete_function(), compiled.paths)
+
+
+@dataclass(frozen=True)
+class SavedStep:
+    """A `CompiledStep` as a SavedModel: plain data that can be pickled, run where TensorFlow is.
+
+    Attributes:
+        files: {path in the SavedModel: content}.
+        paths: as of `CompiledStep`.
+    """
+
+    files: Mapping[str, bytes]
+    paths: Sequence[str] | None
+
+    def make(self) -> TensorFlowEngine:
+        """Returns an engine; see `EngineModel`."""
+        with tempfile.TemporaryDirectory() as folder:
+            for name, content in self.files.items():
+                path = Path(folder, name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+            loaded = tf.saved_model.load(folder)
+        (function,) = loaded.act.concrete_functions
+        return TensorFlowEngine(loaded, function, self.paths)
+
+
+def save_step(step: PolicyStep) -> SavedStep:
+    """Compiles a policy's step for other processes.
+
+    Raises:
+        ValueError: a layer of the policy has random numbers of its own, which nobody can replay.
+    """
+    if step.has_own_seeds:
+        raise ValueError(
+            "collectors cannot be combined with a policy whose layers draw random numbers by "
+            "themselves: they would draw the same in every process."
+        )
+    compiled = CompiledStep(step)
+    with tempfile.TemporaryDirectory() as folder, quiet.held_back(show_if_failed=True):
+        tf.saved_model.save(compiled, folder)
+        paths = [path for path in Path(folder).rglob("*") if path.is_file()]
+        files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+    return SavedStep(files, compiled.paths)
