@@ -214,7 +214,8 @@ class Collector(Protocol):
 
     For use with checkpoints it also needs a method `begin_episodes(iterations)`, which starts new
     episodes in all environments, so that whatever follows depends only on the run's seed and on
-    `iterations`, the number of trajectories so far.
+    `iterations`, the number of trajectories so far. If it has an attribute `logs`, {name: number},
+    these become logs of the training.
     """
 
     num_envs: int

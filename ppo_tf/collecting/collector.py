@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import gymnasium
-import numpy as np
 
-from ppo_tf.collecting.episodes import EpisodeSums
-from ppo_tf.collecting.stepper import Rollout, Stepper
-from ppo_tf.environments.backends import environment_seeds
+from ppo_tf.collecting.checks import mask_sizes
+from ppo_tf.collecting.crew_collector import CrewCollector
+from ppo_tf.collecting.stepper import Rollout
+from ppo_tf.collecting.workers.crew import Crew
+from ppo_tf.collecting.workers.handles import LocalHandle
+from ppo_tf.collecting.workers.worker import Duty, MakePart
 from ppo_tf.policies.acting import EngineName, make_acting
-from ppo_tf.policies.log_probs import make_log_probs
 from ppo_tf.policies.policy import Policy
 from ppo_tf.spaces.masks import MASK_KEY
 from ppo_tf.support.checks import check_at_least_one
-from ppo_tf.types import Episode, Trajectory
 
 
-class VectorCollector:
+class VectorCollector(CrewCollector):
     """Steps a Gymnasium vector environment with a policy; episodes run on across rollouts.
+
+    The three auto-reset modes give the same transitions. NEXT_STEP costs one row per episode, in
+    which the environment ignores the action and resets: it is marked as not valid.
 
     Args:
         envs: the environments; their metadata say the auto-reset mode.
@@ -31,6 +34,10 @@ class VectorCollector:
         mask_key: key of invalid-action masks in the observations, see `masks`.
         log_probs: whether trajectories say how probable their actions were, for estimators that
             need it, such as `VTrace`.
+        remake: function of (0, num_envs) that makes the same environments with the same seeds
+            again, when one of them has failed; None: a failure is raised at once. New ones repeat
+            the actions since the last boundary, see `workers.crew.Crew`.
+        max_restarts: how often in a row that is done before the failure is raised.
 
     Attributes:
         acting: the policy with its engine; its `description` says which engine and why.
@@ -50,65 +57,35 @@ class VectorCollector:
         acting: EngineName = "auto",
         mask_key: str | None = MASK_KEY,
         log_probs: bool = False,
+        remake: MakePart | None = None,
+        max_restarts: int = 3,
     ):
         check_at_least_one(horizon=horizon)
-        self._stepper = Stepper(envs, horizon, has_memory=policy.recurrent, mask_key=mask_key)
-        self.envs = envs
-        self.num_envs = envs.num_envs
-        self.horizon = horizon
+        mask_sizes(envs, mask_key)  # raises if a mask fits no action
         self.acting = make_acting(policy, envs, acting)
-        self._log_probs = make_log_probs(policy) if log_probs else None
-        self._seed = seed
-        self._iterations = self._first_iteration = iterations
-        self._episodes = EpisodeSums(self.num_envs)
+        made = [envs]
 
-    def begin_episodes(self, iterations: int) -> None:
-        """Starts new episodes everywhere, with seeds that follow from the run's and `iterations`.
+        def make(first: int, count: int) -> gymnasium.vector.VectorEnv:
+            return made.pop() if made or remake is None else remake(first, count)
 
-        What comes next is then the same in this process as in a new one. The episodes under way
-        end unfinished: they are in no statistics.
-
-        Args:
-            iterations: rollouts collected so far in the run.
-        """
-        self._iterations = iterations
-        seeds = environment_seeds(self._seed, self.num_envs, "restart", iterations)
-        self._stepper.begin_episodes(seeds)
-        self._episodes = EpisodeSums(self.num_envs)
-
-    def collect(self) -> tuple[Trajectory, list[Episode]]:
-        """Returns the next `horizon` steps and the episodes that finished in them.
-
-        Raises:
-            NonFiniteError: a NaN or infinite reward or observation; see `Stepper.rollout`.
-            EnvironmentFailure: an environment raised an exception or gave something that does not
-                fit; likewise.
-            ValueError: an invalid-action mask without a valid action, likewise.
-        """
-        self.acting.begin(self.horizon, self._seed, self._iterations)
-        rollout = self._stepper.rollout(self.acting, self._rows_before)
-        episodes = self._episodes.add(
-            rollout.rewards, rollout.terminated | rollout.truncated, rollout.valid
+        crew = Crew(
+            lambda first, count: LocalHandle(make, first, count),
+            *(1, envs.num_envs, max_restarts if remake else 0),
         )
-        self._iterations += 1
-        trajectory = to_trajectory(rollout, self.acting.layer_noise)
-        if self._log_probs is not None:
-            trajectory = trajectory._replace(log_probs=self._log_probs(trajectory))
-        return trajectory, episodes
+        duty = Duty(None, horizon, policy.recurrent, mask_key)
+        crew.prepare("take_over", self.acting.engine, duty, remake is not None)
+        super().__init__(
+            *(crew, policy, self.acting.step, horizon),
+            seed=seed,
+            iterations=iterations,
+            log_probs=log_probs,
+        )
+
+    def _joined(self, parts: Sequence[Rollout]) -> Rollout:
+        return parts[0]
 
     @property
-    def _rows_before(self) -> int:
-        """Rows collected before this rollout."""
-        return (self._iterations - self._first_iteration) * self.horizon
-
-
-def to_trajectory(rollout: Rollout, layer_noise: Sequence[np.ndarray]) -> Trajectory:
-    """Returns a rollout as the learner wants it.
-
-    Args:
-        rollout: what happened.
-        layer_noise: what the actor's layers with noise drew.
-    """
-    fields = {name: getattr(rollout, name) for name in Trajectory._fields[:8]}
-    fields["rewards"] = rollout.rewards.astype(np.float32)
-    return Trajectory(**fields, layer_noise=layer_noise)
+    def envs(self) -> gymnasium.vector.VectorEnv:
+        """The environments, which may have been made again."""
+        envs: gymnasium.vector.VectorEnv = self.crew.places[0].handle.worker.envs
+        return envs

@@ -38,3 +38,10 @@ class EpisodeSums:
             returns_before[env], lengths_before[env] = returns[step, env], lengths[step, env]
         self._returns, self._lengths = returns[-1] - returns_before, lengths[-1] - lengths_before
         return episodes
+
+    def give_up(self, first: int, count: int) -> int:
+        """Forgets the episodes under way in some environments; returns how many steps they have."""
+        part = slice(first, first + count)
+        steps = int(self._lengths[part].sum())
+        self._returns[part], self._lengths[part] = 0.0, 0
+        return steps

@@ -68,6 +68,7 @@ class Stepper:
         mask_key: key of invalid-action masks in the observations, see `masks`.
         first: index of the first environment among all that collect, for errors.
         record: whether rollouts say what the environments were given.
+        progress: int64 [1], counts the steps where others can see it.
 
     Raises:
         ValueError: the environments do not say how they reset, or a mask that fits no action.
@@ -82,6 +83,7 @@ class Stepper:
         mask_key: str | None,
         first: int = 0,
         record: bool = False,
+        progress: np.ndarray | None = None,
     ):
         self._autoreset = make_autoreset(envs, has_memory)
         self._mask_sizes = mask_sizes(envs, mask_key)
@@ -93,7 +95,7 @@ class Stepper:
             for space in (envs.single_observation_space, envs.single_action_space)
         )
         self._observations: Arrays | None = None
-        self.steps = 0  # of the rollout under way
+        self._progress = np.zeros(1, np.int64) if progress is None else progress
 
     def begin_episodes(self, seeds: Sequence[int]) -> None:
         """Starts new episodes everywhere, with a seed for each environment."""
@@ -143,12 +145,13 @@ class Stepper:
         env_actions: list[Nest] = []
         after = self._autoreset.after
         step_envs = self._step_composite if self._composite else self.envs.step
+        progress = self._progress
         rewards, terminated, truncated = rows.rewards, rows.terminated, rows.truncated
         observations, starting = self._observations, self._autoreset.starting
         t = 0
         try:
             for t in range(self.horizon):
-                self.steps = t
+                progress[0] += 1
                 raw, action = act(rows.see(t, observations), t, starting)
                 rows.actions.append(raw)
                 if self._record:

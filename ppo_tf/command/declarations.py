@@ -53,6 +53,7 @@ class Declaration:
         least, above: lower bound; a value may equal `least`, but not `above`.
         most: upper bound; a value may equal it. None: that of the type, 2^53 or 1e9.
         optional: whether None is allowed.
+        automatic: whether None means that ppo_tf chooses; flags may say "auto" for it.
         may_change: whether the value may change when a run is resumed.
         only_with: values of other settings, one of which it needs to have an effect.
         unless: values of other settings with which it has no effect.
@@ -68,6 +69,7 @@ class Declaration:
     above: float | None = None
     most: float | None = None
     optional: bool = False
+    automatic: bool = False
     may_change: bool = False
     only_with: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     unless: Mapping[str, Any] = field(default_factory=dict)
@@ -108,7 +110,7 @@ class Declaration:
             words += f" of at least {self.least}"
         elif self.above is not None:
             words += f" above {self.above}"
-        return f"{words}, or none" if self.optional else words
+        return f"{words}, or {'auto' if self.automatic else 'none'}" if self.optional else words
 
     def check(self, value: Any) -> Any:
         """Returns the value in the setting's type: a list as a tuple, an int as a float if needed.
@@ -134,7 +136,7 @@ class Declaration:
         if self.is_tuple:
             words = [] if text in ("", "none") else text.split(",")
             return self.check(tuple(self._parse_element(word.strip(), text) for word in words))
-        if text == "none" and self.optional:
+        if (text == "none" and self.optional) or (text == "auto" and self.automatic):
             return None
         return self.check(self._parse_element(text, text))
 

@@ -20,12 +20,11 @@ from ppo_tf.callbacks.progress import Progress
 from ppo_tf.callbacks.tensorboard import TensorBoardScalars
 from ppo_tf.callbacks.trackers import MLflowLogger, WandbLogger
 from ppo_tf.callbacks.video_recorder import VideoRecorder
-from ppo_tf.collecting.collector import VectorCollector
 from ppo_tf.command import effects, ending, parsing, runs
+from ppo_tf.command.collecting import make_collector, make_environments
 from ppo_tf.command.components import learner_from_settings
 from ppo_tf.command.presets import SOURCES
 from ppo_tf.command.report import dry_run_report
-from ppo_tf.environments.backends import choose_backend, make_envs
 from ppo_tf.environments.stepping import close
 from ppo_tf.environments.waiting import can_end_calls
 from ppo_tf.evaluating.evaluation import evaluate
@@ -56,35 +55,15 @@ class Run:
         self.policy_path, self.resumed = plan.policy_path, plan.resumed
         self.run_id = self.resumed["id"] if self.resumed else runs.new_id()
         s = self.values = {name: setting.value for name, setting in self.settings.items()}
-        backend, reason = s["backend"], "as requested"
-        if backend == "auto":
-            backend, reason = choose_backend(self.env_id, s["num_envs"])
-        self.envs = make_envs(
-            self.env_id,
-            s["num_envs"],
-            seed=s["seed"],
-            backend=backend,
-            training=True,
-            max_seconds_per_step=s["max_seconds_per_step"],
-        )
+        self.envs, environments = make_environments(self.env_id, s)
         # Evaluations step in turn.
         self.evaluation_limit = s["max_seconds_per_step"] if can_end_calls() else None
         self.learner = learner_from_settings(self.envs, s)
         self.policy, self.critic = self.learner.policy, self.learner.critic
         self.learner.check_batch(s["horizon"], s["num_envs"])
         self.artefact = traced(self.learner)
-        self.collector = VectorCollector(
-            self.envs,
-            self.policy,
-            s["horizon"],
-            seed=s["seed"],
-            acting=s["acting"],
-            log_probs=self.learner.objective.weighs_steps,
-        )
-        self.engines = {
-            "environments": f"{backend} ({reason})",
-            "acting": self.collector.acting.description,
-        }
+        self.collector, acting = make_collector(self.env_id, self.envs, self.learner, s)
+        self.engines = {"environments": environments, "acting": acting}
         if self.resumed and self.resumed["engines"] != self.engines:
             raise ValueError(
                 f"{self.logdir} was run with {self.resumed['engines']}. Received: {self.engines}"
@@ -217,7 +196,7 @@ def dry_run(plan: runs.Plan) -> int:
         run = Run(plan)
         show(run)
         print(dry_run_report(run.learner, run.envs, run.values["horizon"]))
-    close(run.envs)
+    close(run.collector.envs)
     return 0
 
 
@@ -246,7 +225,7 @@ def perform(plan: runs.Plan) -> int:
         parsing.fail(error)
         return 1
     finally:
-        close(run.envs)
+        close(run.collector.envs)
 
 
 def train(run: Run) -> int:
@@ -300,7 +279,7 @@ def finish(run: Run, code: int) -> int:
     )
     try:
         if code == 0:
-            close(run.envs)
+            close(run.collector.envs)
             write_evaluation(run)
     finally:
         print(f"policy: {run.policy_path}", flush=True)

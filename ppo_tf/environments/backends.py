@@ -42,7 +42,7 @@ def make_envs(
     env_id: str,
     num_envs: int = 1,
     *,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     backend: str = "auto",
     autoreset_mode: AutoresetMode = AutoresetMode.SAME_STEP,
     action_mask: bool | Literal["auto"] = "auto",
@@ -57,7 +57,7 @@ def make_envs(
         env_id: id in Gymnasium's registry; "module:Name-v0" imports the module first. Atari games
             (ALE/Pong-v5, PongNoFrameskip-v4) come with their usual preprocessing, see `atari`.
         num_envs: number of environments side by side.
-        seed: seed from which each environment gets its own random stream.
+        seed: seed from which each environment gets its own random stream, or a seed for each.
         backend: "sync" steps the environments in turn, "async" each in its own process, "vector" is
             the environment's own vector class, "envpool" is EnvPool's C++ version of it; "auto"
             takes the fastest one available, see `choose_backend`. Atari games always use the ALE's
@@ -84,10 +84,10 @@ def make_envs(
             goes wrong in their steps and resets is one, too.
     """
     check_at_least_one(num_envs=num_envs)
-    env_seeds = environment_seeds(seed, num_envs)
+    env_seeds = environment_seeds(seed, num_envs) if isinstance(seed, int) else [*seed]
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {BACKENDS}. Received: backend={backend!r}")
-    spec = _find_spec(env_id)
+    spec = find_spec(env_id)
     if backend == "auto":
         backend, _ = choose_backend(env_id, num_envs, action_mask=action_mask, **kwargs)
     if max_seconds_per_step is not None and (is_atari(spec) or backend not in ("sync", "async")):
@@ -157,7 +157,7 @@ def choose_backend(
     Returns:
         (backend, reason).
     """
-    spec = _find_spec(env_id)
+    spec = find_spec(env_id)
     if is_atari(spec):
         return "vector", "Atari games have the ALE's own vector class"
     try:
@@ -216,7 +216,8 @@ def environment_seeds(seed: int, count: int, *path: int | str) -> list[int]:
     return seeds.derive_words(count, seed, *(path or ("environments",))).tolist()
 
 
-def _find_spec(env_id: str) -> gymnasium.envs.registration.EnvSpec:
+def find_spec(env_id: str) -> gymnasium.envs.registration.EnvSpec:
+    """Returns the entry of an environment in Gymnasium's registry; errors as of `make_envs`."""
     module, _, name = env_id.rpartition(":")
     if not module and is_atari_id(name):
         module = "ale_py"  # registers its games when imported

@@ -10,10 +10,11 @@ a compiled TensorFlow function. Both draw from the same distribution.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import gymnasium
 import numpy as np
+import tensorflow as tf
 
 from ppo_tf.networks.models import has_convolutions
 from ppo_tf.policies.agreement import check_actions
@@ -38,8 +39,9 @@ class Acting:
         description: which engine, and why.
 
     Attributes:
-        engine: as given.
-        description: as given.
+        step: as given.
+        engine: likewise.
+        description: likewise.
         layer_noise: what the actor's layers with noise draw in the rollout, [T, B, ...] each.
     """
 
@@ -47,11 +49,11 @@ class Acting:
         self.engine = engine
         self.description = description
         self.layer_noise: Sequence[np.ndarray] = ()
-        self._step = step
+        self.step = step
 
     def order(self, steps: int, seed: int, iteration: int) -> Order:
         """Returns the policy's present weights and the noise of a rollout; arguments of `begin`."""
-        order, self.layer_noise = draw_order(self._step, steps, seed, iteration)
+        (order,), self.layer_noise = draw_orders(self.step, steps, seed, iteration)
         return order
 
     def begin(self, steps: int, seed: int, iteration: int) -> None:
@@ -69,22 +71,50 @@ class Acting:
         return self.engine(observations, step, starts)
 
 
-def draw_order(
-    step: PolicyStep, steps: int, seed: int, iteration: int
-) -> tuple[Order, Sequence[np.ndarray]]:
-    """Returns what an engine gets for a rollout, and in it the noise of the actor's layers.
+def draw_orders(
+    step: PolicyStep, steps: int, seed: int, iteration: int, count: int = 1
+) -> tuple[list[Order], Sequence[np.ndarray]]:
+    """Draws what engines get for a rollout.
+
+    The noise belongs to the environments, not to who steps them: it is the same for any number of
+    engines, unless only TFP can sample the distribution, for a whole batch at once.
 
     Args:
-        step: the policy's.
+        step: the policy's, in all environments.
         steps: of the rollout.
         seed: the run's.
         iteration: of the run; with the seed it decides the noise.
+        count: number of engines, each for the same number of environments.
+
+    Returns:
+        (an order for each engine, what the actor's layers with noise draw, [T, B, ...] each).
     """
+    weights = step.read_weights()
     noise = step.draw_noise(seeds.derive_generator(seed, "acting", iteration), steps)
-    layer_noise = step.draw_layer_noise(
-        seeds.derive_generator(seed, "layer noise", iteration), steps
-    )
-    return Order(step.read_weights(), step.joined(noise, layer_noise)), layer_noise
+    generator = seeds.derive_generator(seed, "layer noise", iteration)
+    layer_noise = step.draw_layer_noise(generator, steps)
+    if count == 1:
+        return [Order(weights, step.joined(noise, layer_noise))], layer_noise
+    orders = []
+    for engine in range(count):
+        if step.sampled_by_tfp:
+            own = seeds.derive_generator(seed, "acting", iteration, engine)
+            noise_of_engine = step.draw_noise(own, steps)
+        else:
+            noise_of_engine = _part(noise, engine, count)
+        joined = step.joined(noise_of_engine, _part(list(layer_noise), engine, count))
+        orders.append(Order(weights, joined))
+    return orders, layer_noise
+
+
+def _part(noise: Any, engine: int, count: int) -> Any:
+    """One engine's columns of noise [T, B, ...]."""
+
+    def cut(x: np.ndarray) -> np.ndarray:
+        share = x.shape[1] // count
+        return np.ascontiguousarray(x[:, engine * share : (engine + 1) * share])
+
+    return tf.nest.map_structure(cut, noise)
 
 
 def make_acting(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -26,8 +27,10 @@ def log_probs_of(policy: Policy, parameters: Mapping[str, Nest], actions: Nest) 
     return tf.reshape(policy.family(**merged[0]).log_prob(merged[1]), [steps, envs])
 
 
-def make_log_probs(policy: Policy) -> Callable[[Trajectory], np.ndarray]:
-    """Returns a function from a trajectory to log mu(a|s), float32 [T, B], by the weights of now.
+def make_log_probs(policy: Policy) -> Callable[[Trajectory, Sequence[np.ndarray]], np.ndarray]:
+    """Returns a function from a trajectory and weights to log mu(a|s) by them, float32 [T, B].
+
+    The weights are those of the actor, in the order of `PolicyStep.read_weights`.
 
     Raises:
         ValueError: the policy has a memory, whose state at the first row a trajectory lacks.
@@ -36,15 +39,19 @@ def make_log_probs(policy: Policy) -> Callable[[Trajectory], np.ndarray]:
         raise ValueError(
             "log_probs cannot be combined with a memory. Received: a policy with a memory"
         )
+    variables = policy.actor.weights
 
     @tf.function(autograph=False)
-    def compute(observations: Nest, actions: Nest, starts: Tensor, noise: Any) -> Tensor:
-        parameters, _ = policy.unroll(observations, [], starts, noise)
-        return log_probs_of(policy, parameters, actions)
+    def compute(
+        weights: Sequence[Tensor], observations: Nest, actions: Nest, starts: Tensor, noise: Any
+    ) -> Tensor:
+        with keras.StatelessScope(state_mapping=list(zip(variables, weights, strict=True))):
+            parameters, _ = policy.unroll(observations, [], starts, noise)
+            return log_probs_of(policy, parameters, actions)
 
-    def log_probs(trajectory: Trajectory) -> np.ndarray:
+    def log_probs(trajectory: Trajectory, weights: Sequence[np.ndarray]) -> np.ndarray:
         t = trajectory
-        data: Any = (t.observations, t.actions, t.starts, tuple(t.layer_noise))
+        data: Any = (list(weights), t.observations, t.actions, t.starts, tuple(t.layer_noise))
         return np.asarray(compute(*tf.nest.map_structure(tf.convert_to_tensor, data)))
 
     return log_probs
