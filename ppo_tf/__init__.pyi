@@ -31,6 +31,9 @@ from .callbacks.trackers import MLflowLogger as MLflowLogger
 from .callbacks.trackers import WandbLogger as WandbLogger
 from .callbacks.video_recorder import VideoRecorder as VideoRecorder
 from .collecting.collector import VectorCollector as VectorCollector
+from .collecting.parallel import ParallelCollector as ParallelCollector
+from .collecting.workers.envs import WorkerEnvs as WorkerEnvs
+from .collecting.workers.envs import make_worker_envs as make_worker_envs
 from .command import presets as presets
 from .command import runs as runs
 from .command import settings as settings

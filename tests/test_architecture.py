@@ -116,6 +116,7 @@ def test_what_needs_no_tensorflow_does_not_import_it():
         "import ppo_tf.command.listing, ppo_tf.command.train, ppo_tf.command.reference\n"
         "import ppo_tf.support.seeds, ppo_tf.support.folders\n"
         "import ppo_tf.collecting.autoreset, ppo_tf.collecting.checks, ppo_tf.collecting.episodes\n"
+        "import ppo_tf.collecting.workers.process, ppo_tf.collecting.workers.envs\n"
         "import ppo_tf.environments.backends, ppo_tf.policies.litert_engine\n"
         "print([m for m in ('tensorflow', 'keras') if m in sys.modules])"
     )

@@ -53,7 +53,8 @@ class Channel:
             self._mine = _Area.create(size)
             new = str(self._mine.path)
         for buffer, (start, length) in zip(buffers, places, strict=True):
-            self._mine.memory[start : start + length] = buffer  # type: ignore[union-attr]
+            if self._mine is not None:
+                self._mine.memory[start : start + length] = buffer
         self._out.send_bytes(pickle.dumps((new, places, content)))
 
     def receive(self, seconds: float | None = None) -> Any:
@@ -68,7 +69,8 @@ class Channel:
         new, places, content = pickle.loads(self._in.recv_bytes())
         if new is not None:
             self._theirs = _Area.open(Path(new))
-        buffers = [self._theirs.memory[a : a + n] for a, n in places] if places else []  # type: ignore[union-attr]
+        memory = self._theirs.memory if self._theirs else memoryview(b"")  # of empty arrays
+        buffers = [memory[start : start + length] for start, length in places]
         return pickle.loads(content, buffers=buffers)
 
     def close(self) -> None:

@@ -212,7 +212,8 @@ class Crew:
             place.handle.call("begin_episodes", record.seeds)
             return
         if record.rollouts is not None and not _stuck(failures, record.steps):
-            place.handle.call("replay", record.seeds, record.rollouts)
+            rows_before = assignment.rows_before - record.steps
+            place.handle.call("replay", record.seeds, record.rollouts, rows_before)
             repeated = place.handle.result()
         if not repeated:
             seeds = place.own(assignment.new_seeds(len(failures)))

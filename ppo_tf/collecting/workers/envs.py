@@ -92,27 +92,34 @@ def make_worker_envs(
     check_share(num_envs, collectors)
     if backend == "auto":
         backend, _ = choose_backend(env_id, num_envs // collectors)
-    make = functools.partial(
-        make_part, env_id, environment_seeds(seed, num_envs), {**options, "backend": backend}
-    )
+    spec = find_spec(env_id)
+    options["backend"] = backend
+    make = functools.partial(make_part, env_id, spec, environment_seeds(seed, num_envs), options)
     hire = functools.partial(ProcessHandle, make, timeout=timeout)
     envs = WorkerEnvs(hire, num_envs, collectors, max_restarts)
-    envs.spec = find_spec(env_id)
+    envs.spec = spec
     return envs
 
 
 def make_part(
-    env_id: str, seeds: list[int], options: dict[str, Any], first: int, count: int
+    env_id: str,
+    spec: gymnasium.envs.registration.EnvSpec,
+    seeds: list[int],
+    options: dict[str, Any],
+    first: int,
+    count: int,
 ) -> gymnasium.vector.VectorEnv:
     """Makes some of the environments; see `MakePart`.
 
     Args:
         env_id: id in Gymnasium's registry.
+        spec: its entry there, for processes in which nobody has registered it.
         seeds: of all environments.
         options: arguments of `make_envs`.
         first: index of the first one.
         count: how many.
     """
+    gymnasium.registry.setdefault(spec.id, spec)
     return make_envs(env_id, count, seed=seeds[first : first + count], **options)
 
 

@@ -143,20 +143,24 @@ class Worker:
         memory = [np.array(part) for part in self.engine.state]
         return Collected(rollout, digest, memory, time.perf_counter() - start)
 
-    def replay(self, seeds: Sequence[int] | None, rollouts: Sequence[tuple[Nest, int]]) -> bool:
+    def replay(
+        self, seeds: Sequence[int] | None, rollouts: Sequence[tuple[Nest, int]], rows_before: int
+    ) -> bool:
         """Brings new environments to where others were; returns whether all came out the same.
 
         Args:
             seeds: with which episodes began; None: as the environments were made.
             rollouts: since then, each one's (environments' actions [T, B, ...], digest).
+            rows_before: rows of rollouts before these, from which errors count.
         """
         self._progress[0] = 0
         if seeds is not None:
             self.begin_episodes(seeds)
         for env_actions, digest in rollouts:
-            rollout = self._stepper.rollout(_Repeat(env_actions), 0)
+            rollout = self._stepper.rollout(_Repeat(env_actions), rows_before)
             if rollout.digest() != digest:
                 return False
+            rows_before += len(rollout.rewards)
         return True
 
     def close(self) -> None:
