@@ -215,7 +215,7 @@ class Collector(Protocol):
     For use with checkpoints it also needs a method `begin_episodes(iterations)`, which starts new
     episodes in all environments, so that whatever follows depends only on the run's seed and on
     `iterations`, the number of trajectories so far. If it has an attribute `logs`, {name: number},
-    these become logs of the training.
+    these are added to the logs of the training.
     """
 
     num_envs: int

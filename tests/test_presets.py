@@ -15,7 +15,7 @@ def test_an_environment_without_a_preset_has_none():
 def test_an_environments_own_settings_override_those_of_its_family():
     family = next(settings for ids, settings in FAMILIES.items() if "Swimmer-v5" in ids)
     assert preset_of("Swimmer-v5") == {**family, "gamma": 0.9999}
-    assert preset_of("Hopper-v5") == family
+    assert preset_of("Walker2d-v5") == family
 
 
 @pytest.mark.parametrize("env_id", ["ALE/Pong-v5", "ale_py:ALE/MsPacman-v5", "PongNoFrameskip-v4"])

@@ -34,13 +34,14 @@ def test_no_setting_is_declared_twice():
 
 
 def test_settings_that_may_change_when_a_run_is_resumed():
-    """The length of a run and how it is monitored, but nothing that affects its results.
+    """The length of a run, who collects and how it is monitored, but nothing that affects results.
 
     Checkpoints by time do, but their places are recorded.
     """
     watching = {"eval_episodes", "eval_max_steps", "eval_every", "video_every"}
     watching |= {"wandb_project", "mlflow_experiment", "max_seconds_per_step"}
-    assert set(MAY_CHANGE) == {"total_steps", "checkpoint_minutes", *watching}
+    crew = {"collectors", "collector_timeout", "max_restarts"}
+    assert set(MAY_CHANGE) == {"total_steps", "checkpoint_minutes", *watching, *crew}
 
 
 def test_components_exist_for_all_choices():

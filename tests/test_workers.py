@@ -90,7 +90,7 @@ def test_memories_are_carried_by_the_workers():
     faults = [once(iteration=2, step=3), once(iteration=5, step=1)]
     collector = ppo_tf.ParallelCollector(envs, recurrent(envs), HORIZON, seed=SEED)
     assert_same(with_faults(collector, faults), expected)
-    assert collector.logs["restarts"] == 2
+    assert collector.logs["time/restarts"] == 2
 
 
 # Failures
@@ -138,7 +138,7 @@ def test_a_worker_whose_environment_raises_is_replaced_and_nothing_changes(colle
     collector = parallel(local_envs(collectors))
     faults = [once(0, 2), once(1, 0), once(3, 5), once(4, 1)]
     assert_same(with_faults(collector, faults), alone())
-    assert collector.logs["restarts"] == 4 and collector.logs["lost_steps"] == 0
+    assert collector.logs["time/restarts"] == 4 and collector.logs["rollout/lost_steps"] == 0
     assert capsys.readouterr().err.count("raised RuntimeError at its step") == 4
 
 
@@ -184,7 +184,7 @@ def test_workers_may_die_at_any_moment_even_while_they_replace_another():
         found.append(collector.collect())
     assert not Mortal.deaths
     assert_same(found, alone())
-    assert collector.logs["restarts"] == 13 and collector.logs["lost_steps"] == 0
+    assert collector.logs["time/restarts"] == 13 and collector.logs["rollout/lost_steps"] == 0
 
 
 def test_an_environment_that_fails_at_the_same_step_again_gets_other_episodes(capsys):
@@ -198,7 +198,7 @@ def test_an_environment_that_fails_at_the_same_step_again_gets_other_episodes(ca
     assert not np.array_equal(trajectory.rewards[:, :2], other.rewards[:, :2])
     assert trajectory.starts[0, :2].all()
     under_way = lengths_under_way([t for t, _ in found[:2]])[:2].sum()
-    assert collector.logs["lost_steps"] == under_way > 0
+    assert collector.logs["rollout/lost_steps"] == under_way > 0
     assert f"{under_way} steps are lost" in capsys.readouterr().err
 
 
@@ -212,7 +212,7 @@ def test_environments_that_do_not_repeat_themselves_get_other_episodes(capsys):
     collector = parallel(local_envs(2, honest=False))
     found = with_faults(collector, [once(2, 3)])
     assert found[2][0].starts[0].tolist() == [True, True, *found[2][0].starts[0, 2:].tolist()]
-    assert collector.logs["lost_steps"] > 0
+    assert collector.logs["rollout/lost_steps"] > 0
     assert "can't be repeated" in capsys.readouterr().err
 
 
@@ -360,7 +360,7 @@ def test_processes_that_are_killed_are_replaced_and_nothing_changes(worker_envs)
             os.kill(worker_envs.crew.places[iteration % 2].handle.pid, signal.SIGKILL)
         found.append(collector.collect())
     assert_same(found, alone())
-    assert collector.logs["restarts"] == 2
+    assert collector.logs["time/restarts"] == 2
 
 
 def test_a_process_that_hangs_is_replaced(worker_envs):

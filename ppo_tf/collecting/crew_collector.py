@@ -35,9 +35,11 @@ class CrewCollector:
             weights that are one update old; 0: they wait for the new ones.
 
     Attributes:
-        logs: of the last rollout: `collect_seconds`, what the slowest worker took; `wait_seconds`,
-            how long `collect` waited; `restarts`, workers replaced so far; `lost_steps`, steps so
-            far of episodes that were given up because they could not be repeated.
+        logs: of the last rollout: `time/collect_seconds`, what the slowest worker took;
+            `time/wait_seconds`, how long `collect` waited; `time/restarts`, workers replaced so
+            far; `rollout/lost_steps`, steps so far of episodes that were given up because they
+            could not be repeated. As with all logs, those under `time/` may differ between two
+            runs that are the same.
     """
 
     def __init__(
@@ -105,10 +107,10 @@ class CrewCollector:
         if self._staleness:
             self._pending = self._assign(self._iterations)
         self.logs = {
-            "collect_seconds": max(part.seconds for part in parts),
-            "wait_seconds": waited,
-            "restarts": self.crew.restarts,
-            "lost_steps": self.crew.lost_steps,
+            "time/collect_seconds": max(part.seconds for part in parts),
+            "time/wait_seconds": waited,
+            "time/restarts": self.crew.restarts,
+            "rollout/lost_steps": self.crew.lost_steps,
         }
         return trajectory, episodes
 

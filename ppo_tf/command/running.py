@@ -24,7 +24,7 @@ from ppo_tf.command import effects, ending, parsing, runs
 from ppo_tf.command.collecting import make_collector, make_environments
 from ppo_tf.command.components import learner_from_settings
 from ppo_tf.command.presets import SOURCES
-from ppo_tf.command.report import dry_run_report
+from ppo_tf.command.report import COLLECTOR, dry_run_report
 from ppo_tf.environments.stepping import close
 from ppo_tf.environments.waiting import can_end_calls
 from ppo_tf.evaluating.evaluation import evaluate
@@ -196,6 +196,12 @@ def dry_run(plan: runs.Plan) -> int:
         run = Run(plan)
         show(run)
         print(dry_run_report(run.learner, run.envs, run.values["horizon"]))
+        if count := run.values["collectors"]:
+            size = COLLECTOR[run.engines["acting"] == "LiteRT"]
+            print(
+                f"{count} collectors: {count} processes of about {size / 1e6:.0f} MB each beside "
+                f"their environments, {count * size / 1e6:,.0f} MB"
+            )
     close(run.collector.envs)
     return 0
 

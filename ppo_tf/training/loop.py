@@ -50,11 +50,9 @@ def fit(
     the metrics of `Learner.update`; `rollout/steps`, environment steps so far; `rollout/episodes`,
     episodes finished so far; `rollout/episode_return` and `rollout/episode_length`, means over the
     last 100 episodes; `rollout/saturated_actions` and `rollout/dead_actions`, where the spaces have
-    them, see `diagnostics.rollout`; `rollout/collect_seconds`, what the slowest collector took,
-    `rollout/wait_seconds`, how long the learner waited, `rollout/restarts` and
-    `rollout/lost_steps`, see `CrewCollector`; `time/seconds` and `time/steps_per_second`. A log
-    without a value, such as the mean return before the first episode ends, is NaN. A callback stops
-    training by setting `model.stop_training`.
+    them, see `diagnostics.rollout`; the collector's own, see `CrewCollector`; `time/seconds` and
+    `time/steps_per_second`. A log without a value, such as the mean return before the first episode
+    ends, is NaN. A callback stops training by setting `model.stop_training`.
 
     All Keras callbacks work. During training `model.optimizer` is the learner's; a callback that
     sets its learning rate, such as ReduceLROnPlateau, needs an optimizer without a schedule. A
@@ -270,7 +268,7 @@ def _iterate(
         "rollout/episodes": state.episodes,
         "rollout/episode_return": _mean([e.episode_return for e in state.recent]),
         "rollout/episode_length": _mean([e.length for e in state.recent]),
-        **{f"rollout/{name}": value for name, value in getattr(collector, "logs", {}).items()},
+        **getattr(collector, "logs", {}),
         **diagnostics.rollout(trajectory, learner.policy.action_map),
         **{f"train/{name}": np.nan if m is None else m for name, m in metrics.items()},
         "time/seconds": state.seconds,
