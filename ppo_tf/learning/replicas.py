@@ -13,7 +13,10 @@ copies. So one device and several take the same steps, up to the rounding of sum
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -58,32 +61,20 @@ class Replicas:
 
     Args:
         strategy: holds the copies of the variables.
+        jit_compile: whether XLA compiles each device's gradients. It can't compile the whole
+            update, because a program of one device can't reach the variables of another.
 
     Attributes:
         count: number of devices.
-
-    Raises:
-        ValueError: it is no MirroredStrategy.
     """
 
-    def __init__(self, strategy: tf.distribute.MirroredStrategy):
-        if not isinstance(strategy, tf.distribute.MirroredStrategy):
-            raise ValueError(
-                "strategy must be a tf.distribute.MirroredStrategy: devices of one machine. "
-                f"Received: strategy={strategy}"
-            )
+    def __init__(self, strategy: tf.distribute.MirroredStrategy, jit_compile: bool):
         self._strategy = strategy
+        self._jit_compile = jit_compile
         self.count: int = strategy.num_replicas_in_sync
 
-    def check(
-        self, update_rule: UpdateRule, jit_compile: bool | None, variables: Mapping[str, Variable]
-    ) -> None:
-        """Raises ValueError for a rule that can't use them, XLA, and variables without copies."""
-        if jit_compile:
-            raise ValueError(
-                "jit_compile cannot be combined with a strategy of several devices. "
-                "Received: jit_compile=True"
-            )
+    def check(self, update_rule: UpdateRule, variables: Mapping[str, Variable]) -> None:
+        """Raises ValueError for a rule that can't use them, and for variables without copies."""
         if "replicas" not in keywords.accepted(update_rule, UPDATE_RULE_KEYWORDS, "update_rule"):
             raise ValueError(
                 "update_rule must take replicas, as MinibatchUpdate does, to learn on several "
@@ -132,12 +123,18 @@ class Replicas:
         parts, shares = self._split(minibatch)
         structure: Any = None
 
-        def on_replica() -> Tensor:
+        def measure_part(replica: int) -> Tensor:
             nonlocal structure
-            context = tf.distribute.get_replica_context()
-            replica = tf.get_static_value(context.replica_id_in_sync_group)
             structure = measure(objective, parts[replica], shares[replica])
             return _joined(structure)
+
+        def on_replica() -> Tensor:
+            context = tf.distribute.get_replica_context()
+            replica = tf.get_static_value(context.replica_id_in_sync_group)
+            if not self._jit_compile:
+                return measure_part(replica)
+            compute = functools.partial(measure_part, replica)
+            return tf.function(compute, jit_compile=True, autograph=False)()
 
         # One vector, so that there is one reduction.
         total = self._strategy.extended.reduce_to(
@@ -151,12 +148,31 @@ class Replicas:
         """Returns the parts of a minibatch and their shares."""
         count = minibatch.valid.shape[1]
         ends = [count * i // self.count for i in range(self.count + 1)]
-        parts = [minibatch.part(*pair) for pair in zip(ends, ends[1:], strict=False)]
+        parts = [minibatch.part(*pair) for pair in itertools.pairwise(ends)]
         valid = tf.stack([tf.reduce_sum(tf.cast(part.valid, tf.float32)) for part in parts])
         rows = tf.constant([part.valid.shape[1] / count for part in parts])
         none = tf.reduce_all(tf.equal(valid, 0.0))
         samples = tf.where(none, rows, tf.math.divide_no_nan(valid, tf.reduce_sum(valid)))
         return parts, [Share(samples[i], rows[i]) for i in range(self.count)]
+
+
+def scope_of(
+    strategy: tf.distribute.MirroredStrategy | None,
+) -> contextlib.AbstractContextManager[Any]:
+    """Returns the scope in which variables get a copy on each device; None has one that does not
+    matter.
+
+    Raises:
+        ValueError: the strategy is none for devices of one machine.
+    """
+    if strategy is None:
+        return contextlib.nullcontext()
+    if not isinstance(strategy, tf.distribute.MirroredStrategy):
+        raise ValueError(
+            "strategy must be a tf.distribute.MirroredStrategy, for devices of one machine. "
+            f"Received: strategy={strategy}"
+        )
+    return strategy.scope()
 
 
 def mirrored(devices: int) -> tf.distribute.MirroredStrategy | None:

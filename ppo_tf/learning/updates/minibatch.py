@@ -24,7 +24,7 @@ from ppo_tf import ops
 from ppo_tf.learning import diagnostics, undo
 from ppo_tf.learning.batch import Batch
 from ppo_tf.learning.objective import Objective, Terms
-from ppo_tf.learning.replicas import Replicas, Share
+from ppo_tf.learning.replicas import Measured, Replicas, Share
 from ppo_tf.learning.updates.rule import plain
 from ppo_tf.support import seeds
 from ppo_tf.support.checks import check_at_least_one
@@ -181,7 +181,7 @@ class MinibatchUpdate:
         objective: Objective,
         batch: Batch,
         share: Share | None = None,
-    ) -> tuple[list[Tensor | None], Metrics, Tensor]:
+    ) -> Measured:
         """Returns the gradients of the loss, the metrics and the mean KL(old || new).
 
         Those of one replica's part of a minibatch, given its share, add up to the minibatch's.
