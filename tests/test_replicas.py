@@ -1,6 +1,7 @@
 """Learning on two devices takes the steps of learning on one."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -94,6 +95,15 @@ def test_other_parts_learn_the_same_on_two_devices(more, name):
 def test_a_policy_with_copies_acts_and_is_exported(more):
     acting = more["acting"]
     assert acting["exported"] <= ROUNDING and acting["weights"] and acting["collected"] == 3
+
+
+@pytest.mark.slow
+def test_the_example_in_the_documents_runs():
+    page = (Path(ppo_tf.__file__).parents[1] / "docs" / "several_devices.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    namespace: dict = {}
+    exec(example, namespace)
+    assert namespace["learner"].iterations == 2
 
 
 # One device is enough for what is checked before learning.

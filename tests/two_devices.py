@@ -208,7 +208,7 @@ def shared(strategy):
         inputs = keras.Input((3,))
         hidden = dense(8, 1, activation="tanh")(inputs)
         scale = ppo_tf.StateIndependentScale()(loc := dense(2, 2)(hidden))
-        unused = keras.layers.Dense(2)(hidden)
+        unused = dense(2, 4)(hidden)
         like = helpers.make_policy(BOX)
         actor = keras.Model(
             inputs, {"loc": loc + 0.0 * keras.ops.stop_gradient(unused), "scale_diag": scale}
@@ -224,7 +224,8 @@ def recurrent(strategy):
     """Memories, whose states are carried on."""
 
     def parts():
-        return helpers.make_policy(BOX, cell="gru"), helpers.make_critic(BOX, cell="gru"), {}
+        models = helpers.make_policy(BOX, cell="gru"), helpers.make_critic(BOX, cell="gru")
+        return *models, {"optimizer": adam()}
 
     return Pair(strategy, BOX, parts, {"sequence_length": 3, "minibatch_size": 12}).learn()
 
@@ -234,7 +235,7 @@ def reused(strategy):
 
     def parts():
         inputs = keras.Input((3,))
-        hidden = keras.layers.Dropout(0.2)(dense(8, 2, activation="tanh")(inputs))
+        hidden = keras.layers.Dropout(0.2, seed=1)(dense(8, 2, activation="tanh")(inputs))
         critic = keras.Model(inputs, keras.ops.squeeze(dense(1, 3)(hidden), -1))
         return helpers.make_policy(BOX), critic, {"optimizer": adam()}
 
