@@ -10,6 +10,7 @@ from typing import Any
 
 import gymnasium
 import keras
+import tensorflow as tf
 
 from ppo_tf.actions.specs import action_spec
 from ppo_tf.learning.estimators import GAE, NStep, RewardToGo, TrajectoryReturn, VTrace
@@ -24,6 +25,7 @@ from ppo_tf.learning.losses import (
     Surrogate,
 )
 from ppo_tf.learning.optimizers import default_optimizer
+from ppo_tf.learning.replicas import mirrored, scope_of
 from ppo_tf.learning.rewards.scaling import RewardScaling
 from ppo_tf.learning.schedules import schedule
 from ppo_tf.learning.updates.minibatch import MinibatchUpdate
@@ -78,7 +80,17 @@ def learner_from_settings(envs: gymnasium.vector.VectorEnv, settings: Settings) 
     Raises:
         ValueError: a value is out of range, or settings are incompatible.
     """
-    s = settings
+    strategy = mirrored(settings["devices"])
+    with scope_of(strategy):
+        return _learner(envs, settings, strategy)
+
+
+def _learner(
+    envs: gymnasium.vector.VectorEnv,
+    s: Settings,
+    strategy: tf.distribute.MirroredStrategy | None,
+) -> Learner:
+    """Builds the learner, in the scope of its strategy if it has one."""
     policy, critic = _models(envs, s)
     entropy = _scheduled(s, "entropy_coefficient", "entropy_schedule")
     return Learner(
@@ -97,6 +109,7 @@ def learner_from_settings(envs: gymnasium.vector.VectorEnv, settings: Settings) 
         reuse=s["reuse"],
         update_rule=UPDATE_RULES[s["update_rule"]](s),
         jit_compile=s["jit_compile"],
+        strategy=strategy,
         seed=s["seed"],
     )
 

@@ -194,4 +194,12 @@ RUN: tuple[Declaration, ...] = (
         "Whether XLA compiles the update; none: yes, unless there are images.",
         optional=True,
     ),
+    Declaration(
+        "devices",
+        int,
+        1,
+        "GPUs of this machine that share each gradient step; the first ones are taken.",
+        least=1,
+        most=1024,
+    ),
 )

@@ -45,6 +45,12 @@ class Batch(NamedTuple):
         states = tf.nest.map_structure(lambda x: tf.gather(x, rows), self[-2:])
         return Batch(*steps, *states)
 
+    def part(self, start: int, stop: int) -> Batch:
+        """Returns the sequences from `start` up to `stop`."""
+        steps = tf.nest.map_structure(lambda x: x[:, start:stop], self[:-2])
+        states = tf.nest.map_structure(lambda x: x[start:stop], self[-2:])
+        return Batch(*steps, *states)
+
 
 def first_states(initial: list[Tensor], states: list[Tensor], length: int) -> list[Tensor]:
     """Returns the state before each of the sequences that `ops.to_sequences` cuts.

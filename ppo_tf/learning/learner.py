@@ -20,6 +20,7 @@ from ppo_tf.learning.naming import Variable, named_variables
 from ppo_tf.learning.objective import Objective, Standardization
 from ppo_tf.learning.optimizers import default_optimizer
 from ppo_tf.learning.preparation import Preparation, Start
+from ppo_tf.learning.replicas import Replicas, scope_of
 from ppo_tf.learning.reuse import Rollouts, check_loss, effective_sample_size
 from ppo_tf.learning.updates.minibatch import MinibatchUpdate
 from ppo_tf.learning.updates.rule import UPDATE_RULE_KEYWORDS, UpdateRule, plain
@@ -74,8 +75,12 @@ class Learner:
             weighted for the policies that took them (see `learning/reuse.py`). What is kept is
             forgotten where new episodes start in all environments, as after a checkpoint.
         update_rule: how policy and critic improve on a batch.
-        jit_compile: whether XLA compiles the update; None: unless there are convolutions, which XLA
-            makes slower on CPUs.
+        jit_compile: whether XLA compiles the update, or with a strategy the gradients of each
+            device; None: unless there are convolutions, which XLA makes slower on CPUs.
+        strategy: devices of this machine that share the gradient steps, each with a part of every
+            minibatch (see `learning/replicas.py`); None: one device. Models, optimizer and whatever
+            else has variables must be made in its scope; `update` must be called outside. Tested on
+            two CPU devices; nobody has tried GPUs yet.
         seed: seed of the shuffling, and of the collectors that act for this learner.
         minibatch_options: arguments of the default update rule, `MinibatchUpdate`: `epochs`,
             `minibatch_size`, `recompute_advantages` and `early_stopping_kl`.
@@ -104,6 +109,7 @@ class Learner:
         reuse: int = 1,
         update_rule: UpdateRule | None = None,
         jit_compile: bool | None = None,
+        strategy: tf.distribute.MirroredStrategy | None = None,
         seed: int = 0,
         **minibatch_options: Any,
     ):
@@ -123,7 +129,9 @@ class Learner:
             check_model(critic, "critic")
         self.policy = policy
         self.critic = critic
-        self.optimizer = optimizer or default_optimizer()
+        self.strategy = strategy
+        with scope_of(strategy):
+            self.optimizer = optimizer or default_optimizer()
         check_optimizer(self.optimizer)
         self.reward_transformation = reward_transformation
         self.objective = Objective(
@@ -163,15 +171,20 @@ class Learner:
         weights = [weight for model in parts for weight in model.trainable_variables]
         self.trained = list({id(weight): weight for weight in weights}.values())
         self._normalizations = [layer for part in parts for layer in layers.normalizations(part)]
-        self.optimizer.build(self.trained)
         if jit_compile is None:
             jit_compile = not any(models.has_convolutions(model) for model in parts)
         self.jit_compile = jit_compile
+        self._replicas = None if strategy is None else Replicas(strategy, jit_compile)
+        if self._replicas is not None:
+            self._replicas.check(self.update_rule, self.named_variables)
+        with scope_of(strategy):
+            self.optimizer.build(self.trained)
         self._compile()
 
     def _compile(self) -> None:
         self._trainable = self._frozen_or_not()
-        self._compiled: Callable[..., Any] = tf.function(self._update, jit_compile=self.jit_compile)
+        whole = self.jit_compile and self._replicas is None
+        self._compiled: Callable[..., Any] = tf.function(self._update, jit_compile=whole)
 
     def _frozen_or_not(self) -> list[bool]:
         """Whether each weight learns, and each normaliser."""
@@ -203,6 +216,8 @@ class Learner:
         """Raises ValueError if the rule can't learn from trajectories of [horizon, num_envs]."""
         num_envs *= self.rollouts.count
         self.update_rule.check_batch(horizon, num_envs, self.sequence_length)
+        if self._replicas is not None:
+            self._replicas.check_batch(self.update_rule, self.sequence_length)
 
     def update(self, trajectory: Trajectory) -> dict[str, float | None]:
         """Learns from a trajectory that the current weights collected.
@@ -239,6 +254,8 @@ class Learner:
         if np.size(trajectory.log_probs) == 0:
             trajectory = trajectory._replace(log_probs=())
         self.check_batch(*shape)
+        if self._replicas is not None:
+            self._replicas.check_context()
         self._build(shape[1])
         if self._trainable != self._frozen_or_not():
             self._compile()  # a layer was frozen, or thawed, since
@@ -296,9 +313,10 @@ class Learner:
             )
         self._num_envs = num_envs
         transformation = self.reward_transformation
-        if isinstance(transformation, keras.Layer) and not transformation.built:
-            transformation.build((None, num_envs))
-        self.memories.build(num_envs)
+        with scope_of(self.strategy):
+            if isinstance(transformation, keras.Layer) and not transformation.built:
+                transformation.build((None, num_envs))
+            self.memories.build(num_envs)
 
     def _update(
         self, trajectory: Trajectory, draws: Nest
@@ -320,6 +338,7 @@ class Learner:
             optimizer=self.optimizer,
             draws=draws,
             reestimate=plain(lambda: self._prepare.reestimated(start, trajectory)),
+            replicas=self._replicas,
         )
         metrics |= self._finish(trajectory, start)
         after = undo.snapshot(variables)

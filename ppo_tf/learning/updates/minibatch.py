@@ -24,6 +24,7 @@ from ppo_tf import ops
 from ppo_tf.learning import diagnostics, undo
 from ppo_tf.learning.batch import Batch
 from ppo_tf.learning.objective import Objective, Terms
+from ppo_tf.learning.replicas import Measured, Replicas, Share
 from ppo_tf.learning.updates.rule import plain
 from ppo_tf.support import seeds
 from ppo_tf.support.checks import check_at_least_one
@@ -95,6 +96,7 @@ class MinibatchUpdate:
         optimizer: keras.optimizers.Optimizer,
         draws: Tensor,
         reestimate: Callable[[], Batch],
+        replicas: Replicas | None = None,
     ) -> Metrics:
         """Takes all gradient steps of an update; see `UpdateRule`.
 
@@ -102,7 +104,7 @@ class MinibatchUpdate:
             Means over the gradient steps of `total_loss`'s metrics and of `gradient_norm`, before
             clipping; the numbers of `epochs` and `gradient_steps` that ran.
         """
-        step, totals = self._prepare(batch, objective, variables, optimizer, draws)
+        step, totals = self._prepare(batch, objective, variables, optimizer, draws, replicas)
         epoch, steps, stop = tf.constant(0), tf.constant(0), tf.constant(False)
 
         # Loop conditions instead of `break`, which would make every step a branch.
@@ -130,9 +132,10 @@ class MinibatchUpdate:
         variables: Sequence[keras.Variable],
         optimizer: keras.optimizers.Optimizer,
         draws: Tensor,
+        replicas: Replicas | None,
     ) -> tuple[Callable[[Batch, Tensor], tuple[Metrics, Tensor]], Metrics]:
         """Returns the traced gradient step, and zeros to which its metrics are added."""
-        step = functools.partial(self._gradient_step, objective, variables, optimizer)
+        step = functools.partial(self._gradient_step, objective, variables, optimizer, replicas)
         if not tf.inside_function():
             return step, {}
         # A loop's variables must exist before it; tracing tells which metrics there will be.
@@ -151,6 +154,7 @@ class MinibatchUpdate:
         objective: Objective,
         variables: Sequence[keras.Variable],
         optimizer: keras.optimizers.Optimizer,
+        replicas: Replicas | None,
         batch: Batch,
         rows: Tensor,
     ) -> tuple[Metrics, Tensor]:
@@ -159,12 +163,37 @@ class MinibatchUpdate:
         Returns:
             (metrics, mean KL(old || new) before the step in nats, or 0 without early stopping).
         """
-        with tf.GradientTape() as tape:
-            loss, terms = self._loss(objective, batch.take(rows), optimizer.iterations)
-        gradients = tape.gradient(loss, [v.value for v in variables])
-        metrics = terms.metrics | {"loss": loss, "gradient_norm": tf.linalg.global_norm(gradients)}
+        minibatch = batch.take(rows)
+        measure = functools.partial(self._measure, variables, optimizer.iterations)
+        if replicas is None:
+            gradients, metrics, kl = measure(objective, minibatch)
+        else:
+            gradients, metrics, kl = replicas.total(measure, objective, minibatch)
+        metrics["gradient_norm"] = tf.linalg.global_norm(gradients)
         optimizer.apply(gradients, variables)
-        return metrics, self._divergence(terms)
+        return metrics, kl
+
+    @plain
+    def _measure(
+        self,
+        variables: Sequence[keras.Variable],
+        gradient_steps: Tensor,
+        objective: Objective,
+        batch: Batch,
+        share: Share | None = None,
+    ) -> Measured:
+        """Returns the gradients of the loss, the metrics and the mean KL(old || new).
+
+        Those of one replica's part of a minibatch, given its share, add up to the minibatch's.
+        """
+        with tf.GradientTape() as tape:
+            loss, terms = self._loss(objective, batch, gradient_steps)
+            if share is not None:
+                loss, terms = share.of(loss, terms)
+        gradients = tape.gradient(loss, [v.value for v in variables])
+        kl = self._divergence(terms)
+        metrics = terms.metrics | {"loss": loss}
+        return gradients, metrics, kl if share is None else share.samples * kl
 
     def _loss(
         self, objective: Objective, batch: Batch, gradient_steps: Tensor

@@ -19,7 +19,7 @@ plain: Callable[[Function], Function] = tf.autograph.experimental.do_not_convert
 
 # The keywords that a rule may name in its signature.
 UPDATE_RULE_KEYWORDS = Keywords(
-    ("batch", "objective", "variables", "optimizer", "draws"), ("reestimate",)
+    ("batch", "objective", "variables", "optimizer", "draws"), ("reestimate", "replicas")
 )
 
 
@@ -36,6 +36,8 @@ class UpdateRule(Protocol):
         draws       what `draw` returned, as tensors
         reestimate  a function that returns the batch with advantages and targets re-estimated by
                     the current critic
+        replicas    the devices to learn on, a `Replicas`, or None for one device; a rule that does
+                    not take it learns on one device only
 
     AutoGraph converts the rule, so Python's `while` may run over tensors. The learner around it
     computes what needs the weights that acted, measures the change of the policy, and undoes the
