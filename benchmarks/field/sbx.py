@@ -1,0 +1,10 @@
+"""SBX: Stable-Baselines3's interface on JAX."""
+
+from field.job import HIDDEN_SIZES
+from field.sb3 import learn
+from sbx import PPO
+
+
+def train(job, clock):
+    """Trains."""
+    learn(job, clock, PPO, {"net_arch": list(HIDDEN_SIZES)})
