@@ -63,9 +63,7 @@ def measure(python, adapter, env, num_envs, horizon, epochs, minibatch, iteratio
     }
     command = [python, WORKER, json.dumps(job)]
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=TIMEOUT
-        )
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT)
     except subprocess.TimeoutExpired:
         return {"error": f"not done after {TIMEOUT} s"}
     if done.returncode:

@@ -42,8 +42,9 @@ def test_every_library_has_an_adapter_that_trains_with_the_shared_settings(name)
 def test_every_peer_is_pinned_and_chooses_its_threads_by_trial(name):
     library = LIBRARIES[name]
     assert all("==" in each for each in (*library.packages, *library.bare)[:1])
-    assert library.trial_in("HalfCheetah-v5")["threads"] == (1, 2)
-    assert library.trial_in("CartPole-v1").get("subprocesses", (False,)) == (False,)
+    assert library.trial_in("HalfCheetah-v5")["threads"] == [1, 2]
+    vectors = library.trial_in("CartPole-v1").get("vector", [])
+    assert not {"processes", "async"} & set(vectors)
     torch = {each for each in library.packages if each.startswith("torch==")}
     assert torch <= {TORCH}
 
@@ -89,18 +90,18 @@ def test_the_clock_refuses_an_adapter_that_lost_iterations():
 
 
 def test_a_trial_keeps_what_is_faster_and_drops_what_fails(monkeypatch):
-    rates = {(False, 1): 10.0, (True, 1): None, (False, 2): 20.0}
+    rates = {("in turn", 1): 10.0, ("processes", 1): None, ("in turn", 2): 20.0}
 
     def measure(python, adapter, *case_and_options):
         options = case_and_options[-1]
-        rate = rates[options["subprocesses"], options["threads"]]
+        rate = rates[options["vector"], options["threads"]]
         return {"error": "ValueError: no"} if rate is None else {"steps_per_second": rate}
 
     monkeypatch.setattr(speed, "measure", measure)
     case = ("HalfCheetah-v5", *SMALL[1:])
     options, error = speed.best_options("python", "Stable-Baselines3", case)
-    assert (options, error) == ({"subprocesses": False, "threads": 2}, None)
-    rates |= dict.fromkeys(rates, None) | {(True, 2): None}
+    assert (options, error) == ({"vector": "in turn", "threads": 2}, None)
+    rates = dict.fromkeys(rates)
     assert speed.best_options("python", "Stable-Baselines3", case)[1] == "ValueError: no"
 
 
@@ -187,7 +188,9 @@ def test_an_error_is_its_own_line(text, line):
 
 
 def test_the_worker_measures_stepping_alone():
-    settings = dict(zip(("env", "num_envs", "horizon", "epochs", "minibatch", "iterations"), SMALL))
+    settings = dict(
+        zip(("env", "num_envs", "horizon", "epochs", "minibatch", "iterations"), SMALL, strict=True)
+    )
     settings |= {"adapter": "random_actions", "library": "random_actions", "started": 0.0}
     code = "import sys, speed_worker; speed_worker.main()"
     done = subprocess.run(

@@ -5,6 +5,7 @@ import numpy as np
 from agilerl.algorithms import PPO
 from agilerl.modules import EvolvableMLP
 from agilerl.rollouts import collect_rollouts
+
 from field.job import HIDDEN_SIZES
 from field.vector import make_vector
 

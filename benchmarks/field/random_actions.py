@@ -1,6 +1,7 @@
 """Steps ppo_tf's environments with random actions, and nothing else."""
 
 import numpy as np
+
 from field.ppo_tf import without_envpool
 
 

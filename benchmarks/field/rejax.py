@@ -2,8 +2,9 @@
 
 import gymnax
 import jax
-from field.job import HIDDEN_SIZES, WARM_UP
 from rejax import PPO
+
+from field.job import HIDDEN_SIZES, WARM_UP
 
 
 def train(job, clock):

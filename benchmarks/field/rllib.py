@@ -1,9 +1,10 @@
 """RLlib on PyTorch, with its current interface (env runners, learner, module)."""
 
 import ray
-from field.job import HIDDEN_SIZES
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
+
+from field.job import HIDDEN_SIZES
 
 
 def train(job, clock):
@@ -16,6 +17,7 @@ def train(job, clock):
         .env_runners(
             num_env_runners=runners,
             num_envs_per_env_runner=job.num_envs // max(runners, 1),
+            gym_env_vectorize_mode=job.options["vector"],
             rollout_fragment_length=job.horizon,
         )
         .learners(num_learners=0)

@@ -2,12 +2,13 @@
 
 import gymnasium
 import torch
-from field.job import HIDDEN_SIZES
-from field.vector import make_vector
 from gymnasium.vector import AutoresetMode
 from rsl_rl.env import VecEnv
 from rsl_rl.runners import OnPolicyRunner
 from tensordict import TensorDict
+
+from field.job import HIDDEN_SIZES
+from field.vector import make_vector
 
 
 class Environments(VecEnv):

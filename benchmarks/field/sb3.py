@@ -1,10 +1,11 @@
 """Stable-Baselines3."""
 
-from field.job import HIDDEN_SIZES
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
+
+from field.job import HIDDEN_SIZES
 
 
 def train(job, clock):
@@ -29,7 +30,7 @@ def learn(job, clock, algorithm, network):
     envs = make_vec_env(
         job.env,
         n_envs=job.num_envs,
-        vec_env_cls=SubprocVecEnv if job.options["subprocesses"] else DummyVecEnv,
+        vec_env_cls=SubprocVecEnv if job.options["vector"] == "processes" else DummyVecEnv,
     )
     model = algorithm(
         "MlpPolicy",

@@ -1,8 +1,9 @@
 """SBX: Stable-Baselines3's interface on JAX."""
 
+from sbx import PPO
+
 from field.job import HIDDEN_SIZES
 from field.sb3 import learn
-from sbx import PPO
 
 
 def train(job, clock):

@@ -3,6 +3,7 @@
 import importlib
 
 import gymnasium
+
 from field.job import HIDDEN_SIZES
 from field.vector import make_vector
 

@@ -2,8 +2,6 @@
 
 import numpy as np
 import tensorflow as tf
-from field.job import HIDDEN_SIZES
-from field.vector import make_vector
 from gymnasium.spaces import Discrete
 from tf_agents.agents.ppo.ppo_clip_agent import PPOClipAgent
 from tf_agents.drivers.dynamic_step_driver import DynamicStepDriver
@@ -14,6 +12,9 @@ from tf_agents.networks.value_network import ValueNetwork
 from tf_agents.replay_buffers.tf_uniform_replay_buffer import TFUniformReplayBuffer
 from tf_agents.specs import ArraySpec, BoundedArraySpec
 from tf_agents.trajectories.time_step import StepType, TimeStep
+
+from field.job import HIDDEN_SIZES
+from field.vector import make_vector
 
 
 class Environments(PyEnvironment):
@@ -86,9 +87,7 @@ def make_agent(envs):
         envs.time_step_spec(),
         envs.action_spec(),
         optimizer=tf.keras.optimizers.Adam(3e-4),
-        actor_net=ActorDistributionNetwork(
-            envs.observation_spec(), envs.action_spec(), **networks
-        ),
+        actor_net=ActorDistributionNetwork(envs.observation_spec(), envs.action_spec(), **networks),
         value_net=ValueNetwork(envs.observation_spec(), **networks),
         importance_ratio_clipping=0.2,
         gradient_clipping=0.5,

@@ -1,6 +1,5 @@
 """Tianshou 2, by its procedural interface."""
 
-from field.job import HIDDEN_SIZES
 from gymnasium import make
 from gymnasium.spaces import Discrete
 from tianshou.algorithm import PPO
@@ -15,14 +14,16 @@ from tianshou.utils.torch_utils import policy_within_training_step
 from torch import nn
 from torch.distributions import Categorical, Independent, Normal
 
+from field.job import HIDDEN_SIZES
+
 
 def train(job, clock):
     """Trains, with the two calls that its trainer makes between tests."""
-    kind = SubprocVectorEnv if job.options["subprocesses"] else DummyVectorEnv
+    kind = SubprocVectorEnv if job.options["vector"] == "processes" else DummyVectorEnv
     envs = kind([lambda: make(job.env)] * job.num_envs)
     algorithm = make_algorithm(envs.observation_space[0], envs.action_space[0])
     buffer = VectorReplayBuffer(job.steps, job.num_envs)
-    collector = Collector[None](algorithm, envs, buffer)
+    collector = Collector(algorithm, envs, buffer)
     collector.reset()
     with policy_within_training_step(algorithm.policy):
         for _ in range(job.all_iterations):
@@ -36,9 +37,7 @@ def make_algorithm(observations, actions):
     """Returns PPO with a separate network for actor and critic."""
 
     def body():
-        return Net(
-            state_shape=observations.shape, hidden_sizes=HIDDEN_SIZES, activation=nn.Tanh
-        )
+        return Net(state_shape=observations.shape, hidden_sizes=HIDDEN_SIZES, activation=nn.Tanh)
 
     discrete = isinstance(actions, Discrete)
     if discrete:

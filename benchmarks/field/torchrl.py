@@ -2,8 +2,6 @@
 
 import gymnasium
 import torch
-from field.job import HIDDEN_SIZES
-from field.vector import make_vector
 from gymnasium.vector import AutoresetMode
 from tensordict.nn import AddStateIndependentNormalScale, TensorDictModule
 from torch.distributions import Categorical
@@ -13,6 +11,11 @@ from torchrl.envs import DoubleToFloat, GymEnv, GymWrapper, ParallelEnv, SerialE
 from torchrl.modules import MLP, ProbabilisticActor, TanhNormal, ValueOperator
 from torchrl.objectives import ClipPPOLoss
 from torchrl.objectives.value import GAE
+
+from field.job import HIDDEN_SIZES
+from field.vector import make_vector
+
+KINDS = {"in turn": SerialEnv, "processes": ParallelEnv}
 
 
 def train(job, clock):
@@ -58,15 +61,15 @@ def train(job, clock):
 
 
 def make_envs(job):
-    """Returns the environments: one after the other, Gymnasium's vector class, or processes."""
+    """Returns the environments, in a vector class of Gymnasium or of its own."""
 
     def make():
         return GymEnv(job.env, categorical_action_encoding=True)
 
-    if job.options["vector"] == "gymnasium":
+    if job.options["vector"] in ("sync", "async"):
         envs = make_vector(job, autoreset_mode=AutoresetMode.SAME_STEP)
         return GymWrapper(envs, categorical_action_encoding=True)
-    return (ParallelEnv if job.options["subprocesses"] else SerialEnv)(job.num_envs, make)
+    return KINDS[job.options["vector"]](job.num_envs, make)
 
 
 def make_models(env):

@@ -4,8 +4,6 @@ import gymnasium
 
 
 def make_vector(job, **kwargs):
-    """Returns the environments in this process or, by trial, in processes of their own."""
-    mode = "async" if job.options["subprocesses"] else "sync"
-    return gymnasium.make_vec(
-        job.env, job.num_envs, vectorization_mode=mode, vector_kwargs=kwargs or None
-    )
+    """Returns the environments, in the vector class that is chosen by trial."""
+    mode = job.options["vector"]
+    return gymnasium.make_vec(job.env, job.num_envs, mode, vector_kwargs=kwargs or None)
