@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass, field
 
-WARM_UP = 2  # iterations before timing: everything is compiled then
+WARM_UP = 3  # iterations before timing: everything is compiled then; torch.compile needs more
 HIDDEN_SIZES = (64, 64)  # tanh, for actor and critic each
 
 

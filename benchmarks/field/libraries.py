@@ -79,7 +79,7 @@ LIBRARIES = {
         trial={"compile": (False, True)} | GYMNASIUM_VECTORS,
         notes="continuous actions only",
     ),
-    "AgileRL": Library("agilerl", ("agilerl==2.58.*", TORCH, *GYMNASIUM), trial=GYMNASIUM_VECTORS),
+    "AgileRL": Library("agilerl", ("agilerl==2.58.*", "peft==0.21.*", TORCH, *GYMNASIUM), trial=GYMNASIUM_VECTORS),
     "RLlib": Library(
         "rllib",
         ("ray[rllib]==2.60.*", TORCH, *GYMNASIUM_ANY),  # it wants 1.2
