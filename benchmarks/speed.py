@@ -105,6 +105,8 @@ def best_options(python, name, case):
         return found
 
     best = attempt(options) if trial else {}
+    if best.get("error", "").startswith("NotImplementedError"):
+        trial = {}  # no option helps
     for option, values in trial.items():
         for value in values[1:]:
             found = attempt(options | {option: value})

@@ -54,7 +54,7 @@ LIBRARIES = {
     "SBX": Library("sbx", ("sbx-rl==0.28.*", TORCH, *GYMNASIUM), trial=OWN_VECTORS),
     "CleanRL": Library(
         "cleanrl",
-        (TORCH, *GYMNASIUM),
+        (TORCH, *GYMNASIUM_ANY, "gym==0.23.*", "pygame", "numpy<2"),  # ppo.py is written for Gym
         bare=("cleanrl==1.2.0",),  # the scripts are in the package; it asks for Python < 3.11
         trial=THREADS,
         notes="makes its environments itself, in one process; normalises observations and "
@@ -76,10 +76,12 @@ LIBRARIES = {
     "rsl_rl": Library(
         "rsl_rl",
         ("rsl-rl-lib==5.5.*", TORCH, *GYMNASIUM),
-        trial={"compile": (False, True)} | GYMNASIUM_VECTORS,
+        trial={"compile": (False, True), "vector": ("sync", "async")} | THREADS,
         notes="continuous actions only",
     ),
-    "AgileRL": Library("agilerl", ("agilerl==2.58.*", "peft==0.21.*", TORCH, *GYMNASIUM), trial=GYMNASIUM_VECTORS),
+    "AgileRL": Library(
+        "agilerl", ("agilerl==2.58.*", "peft==0.21.*", TORCH, *GYMNASIUM), trial=GYMNASIUM_VECTORS
+    ),
     "RLlib": Library(
         "rllib",
         ("ray[rllib]==2.60.*", TORCH, *GYMNASIUM_ANY),  # it wants 1.2
