@@ -26,6 +26,7 @@ from peers import make_environment
 
 HERE = Path(__file__).resolve().parent
 WORKER = HERE / "speed_worker.py"
+RESULTS = HERE / "results" / "speed.csv"
 TIMEOUT = 1200  # seconds for a measurement
 
 # name: environment, number of environments, horizon, epochs, minibatch size, timed iterations
@@ -121,8 +122,12 @@ def outcome(found):
 
 
 def compare(args):
-    """Runs the cases with all libraries in turn, writes the CSV and prints the tables."""
-    out = args.out or HERE / "results" / "speed.csv"
+    """Runs the cases with all libraries in turn, writes the CSV and prints the tables.
+
+    Rows of other cases that the CSV file has already stay.
+    """
+    out = args.out or RESULTS
+    kept = [row for row in read(out) if row["case"] not in args.cases] if out.exists() else []
     rows = []
     pythons = {name: interpreter(name, args.peers) for name in args.libraries}
     for case in args.cases:
@@ -143,16 +148,15 @@ def compare(args):
                 row = {"case": case, "library": name, "repeat": repeat, "options": chosen}
                 rows.append(row | {k: v for k, v in found.items() if k in COLUMNS})
                 print(f"  {name} {repeat}: {outcome(found)}", flush=True)
-                write(out, COLUMNS, rows)
+                write(out, COLUMNS, kept + rows)
         print_case([row for row in rows if row["case"] == case])
-    write(out, COLUMNS, rows)
+    write(out, COLUMNS, kept + rows)
     print(f"wrote {out}")
 
 
 def report(args):
     """Prints the tables of a CSV file."""
-    with open(args.out or HERE / "results" / "speed.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read(args.out or RESULTS)
     for case in dict.fromkeys(row["case"] for row in rows):
         print_case([row for row in rows if row["case"] == case])
 
@@ -181,6 +185,12 @@ def scaling(args):
         print(row, flush=True)
         rows.append(row)
     write(args.out or HERE / "results" / "scaling.csv", list(rows[0]), rows)
+
+
+def read(path):
+    """Returns the rows of a CSV file."""
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def write(path, columns, rows):

@@ -27,15 +27,19 @@ class Stopwatch:
 
 
 class Timed:
-    """An acting engine with its calls timed."""
+    """An acting engine with its calls timed; everything else is the engine's own."""
 
     def __init__(self, acting, watch):
+        self._engine = acting
         self.begin = watch.wrap("acting", acting.begin)
         self._act = watch.wrap("acting", acting)
 
-    def __call__(self, observations, step, starts):
+    def __call__(self, *args, **kwargs):
         """Acts like the engine."""
-        return self._act(observations, step, starts)
+        return self._act(*args, **kwargs)
+
+    def __getattr__(self, name):
+        return getattr(self._engine, name)
 
 
 def shares(collector, learner, iterations):
