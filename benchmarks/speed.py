@@ -1,33 +1,33 @@
 """Training speed, side by side with other libraries: the tables of benchmarks/README.md.
 
-    python benchmarks/speed.py                # ppo_tf against Stable-Baselines3, SBX and CleanRL
+    python benchmarks/speed.py                # ppo_tf against eleven other libraries
+    python benchmarks/speed.py --cases "CartPole-v1 8 x 128" --libraries SBX skrl
+    python benchmarks/speed.py --report       # only prints the tables of the CSV file
     python benchmarks/speed.py --scaling      # how ppo_tf grows with environments, steps, networks
 
 Every measurement is a separate process: it makes the environments, trains until everything is
 compiled, then times whole iterations. Libraries take turns, so that a slow moment of the machine
-hits them all. Peers run in a virtual environment that this script creates (--peers says where),
-with the thread count and vector class that are fastest for them in each case.
+hits them all. Each library runs in a virtual environment that this script makes (--peers says
+where), with the options of benchmarks/field/libraries.py that are fastest for it in each case. What
+can't be installed or run is in the table with its error.
 """
 
 import argparse
 import csv
 import json
-import statistics
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
+from field.libraries import LIBRARIES
+from field.table import print_case
 from peers import make_environment
 
 HERE = Path(__file__).resolve().parent
 WORKER = HERE / "speed_worker.py"
-PEER_PACKAGES = ["stable-baselines3==2.9.*", "sbx-rl==0.28.*", "gymnasium[mujoco]", "mujoco<3.13"]
-PEER_PACKAGES += ["tyro"]  # CleanRL's command line
-# CleanRL is single files to copy, not a library: its repository, at the commit that was measured.
-CLEANRL = "https://raw.githubusercontent.com/vwxyzjn/cleanrl/fe8d8a03/cleanrl/"
-CLEANRL_FILES = ("ppo.py", "ppo_continuous_action.py")
+RESULTS = HERE / "results" / "speed.csv"
+TIMEOUT = 1200  # seconds for a measurement
 
 # name: environment, number of environments, horizon, epochs, minibatch size, timed iterations
 CASES = {
@@ -35,18 +35,24 @@ CASES = {
     "CartPole-v1 64 x 128": ("CartPole-v1", 64, 128, 4, 1024, 12),
     "Pendulum-v1 1 x 2048": ("Pendulum-v1", 1, 2048, 10, 64, 5),
     "Pendulum-v1 4 x 1024": ("Pendulum-v1", 4, 1024, 10, 64, 4),
+    "Acrobot-v1 8 x 256": ("Acrobot-v1", 8, 256, 4, 256, 12),
     "HalfCheetah-v5 16 x 128": ("HalfCheetah-v5", 16, 128, 10, 64, 8),
 }
-PEERS = ("sb3", "sbx", "cleanrl")
-LIBRARIES = ("ppo_tf", *PEERS, "random")  # random: only stepping, with ppo_tf's back end
+FIELD = ("CartPole-v1 8 x 128", "Pendulum-v1 4 x 1024", "Acrobot-v1 8 x 256",
+         "HalfCheetah-v5 16 x 128")  # fmt: skip
 COLUMNS = ["case", "library", "repeat", "steps_per_second", "peak_mb", "first_update_s"]
-COLUMNS += ["environment", "acting", "bookkeeping", "update", "options"]
+COLUMNS += ["environment", "acting", "bookkeeping", "update", "options", "error"]
 
 
-def measure(python, library, env, num_envs, horizon, epochs, minibatch, iterations, **options):
-    """Measures in a process; returns steps/s, memory, time to the first update and shares."""
+def measure(python, adapter, env, num_envs, horizon, epochs, minibatch, iterations, options):
+    """Measures in a process.
+
+    Returns:
+        What the worker found (steps_per_second, peak_mb, ...), or {"error": its last line}.
+    """
     job = {
-        "library": library,
+        "adapter": adapter,
+        "library": adapter,
         "env": env,
         "num_envs": num_envs,
         "horizon": horizon,
@@ -54,79 +60,105 @@ def measure(python, library, env, num_envs, horizon, epochs, minibatch, iteratio
         "minibatch": minibatch,
         "iterations": iterations,
         "started": time.time(),
-        **options,
+        "options": options,
     }
-    done = subprocess.run(
-        [python, WORKER, json.dumps(job)], capture_output=True, text=True, check=False
-    )
+    command = [python, WORKER, json.dumps(job)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT)
+    except subprocess.TimeoutExpired:
+        return {"error": f"not done after {TIMEOUT} s"}
     if done.returncode:
-        sys.exit(f"{library} on {env} failed:\n{done.stderr[-2000:]}")
+        return {"error": last_line(done.stderr) or f"ended with code {done.returncode}"}
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def make_peers(folder):
-    """Creates a virtual environment with the peers; returns its interpreter."""
-    python = make_environment(folder, PEER_PACKAGES)
-    for name in CLEANRL_FILES:
-        path = folder / "cleanrl" / name
-        if not path.exists():
-            path.parent.mkdir(exist_ok=True)
-            urllib.request.urlretrieve(CLEANRL + name, path)
-    return python
+def last_line(text):
+    """Returns the last line that says an error, or else the last line."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if "Error" in line.split(":")[0]]
+    return (errors or lines or [""])[-1][:300]
 
 
-def best_options(python, library, case):
-    """Returns the peer's fastest options in this case, by one shorter run of each."""
-    env, *sizes, iterations = case
-    choices = [{"threads": 1, "subprocesses": False}, {"threads": 2, "subprocesses": False}]
-    if (
-        env.startswith("HalfCheetah") and library != "cleanrl"
-    ):  # elsewhere a step costs less than waking a process
-        choices += [{"threads": 1, "subprocesses": True}, {"threads": 2, "subprocesses": True}]
-    rates = []
-    for options in choices:
-        result = measure(python, library, env, *sizes, max(iterations // 2, 2), **options)
-        rates.append(result["steps_per_second"])
-    return choices[rates.index(max(rates))]
+def interpreter(name, folder):
+    """Returns the interpreter of a library's virtual environment, and an error or None."""
+    library = LIBRARIES[name]
+    if not library.packages:
+        return sys.executable, None
+    try:
+        return make_environment(folder / library.adapter, library.packages, library.bare), None
+    except subprocess.CalledProcessError as error:
+        return None, last_line(error.stderr)
+
+
+def best_options(python, name, case):
+    """Tries options in shorter runs, one after the other, and keeps what is faster.
+
+    Returns:
+        The options, and the error if no run succeeded, else None.
+    """
+    library, (env, *sizes, iterations) = LIBRARIES[name], case
+    trial = library.trial_in(env)
+    options = {option: values[0] for option, values in trial.items()} | library.fixed
+
+    def attempt(options):
+        found = measure(python, library.adapter, env, *sizes, max(iterations // 2, 2), options)
+        print(f"  trial: {name} {json.dumps(options)}: {outcome(found)}", flush=True)
+        return found
+
+    best = attempt(options) if trial else {}
+    if best.get("error", "").startswith("NotImplementedError"):
+        trial = {}  # no option helps
+    for option, values in trial.items():
+        for value in values[1:]:
+            found = attempt(options | {option: value})
+            if found.get("steps_per_second", 0.0) > best.get("steps_per_second", 0.0):
+                options, best = options | {option: value}, found
+    return options, best.get("error")
+
+
+def outcome(found):
+    """Returns the text of a measurement: its rate or its error."""
+    return found.get("error") or f"{found['steps_per_second']:,.0f} steps/s"
 
 
 def compare(args):
-    """Runs all cases with all libraries in turn, writes the CSV and prints the table."""
-    peers = make_peers(args.peers)
+    """Runs the cases with all libraries in turn, writes the CSV and prints the tables.
+
+    Rows of other cases that the CSV file has already stay.
+    """
+    out = args.out or RESULTS
+    kept = [row for row in read(out) if row["case"] not in args.cases] if out.exists() else []
     rows = []
-    for name in args.cases or CASES:
-        case = CASES[name]
-        options = {lib: best_options(peers, lib, case) for lib in PEERS}
+    pythons = {name: interpreter(name, args.peers) for name in args.libraries}
+    for case in args.cases:
+        print(f"\n{case}", flush=True)
+        ready = {}
+        for name, (python, error) in pythons.items():
+            options, error = ({}, error) if error else best_options(python, name, CASES[case])
+            if error:
+                rows.append({"case": case, "library": name, "repeat": 0, "error": error})
+                print(f"  {name}: {error}", flush=True)
+            else:
+                ready[name] = options
         for repeat in range(args.repeats):
-            for library in LIBRARIES:
-                python = peers if library in options else sys.executable
-                result = measure(python, library, *case, **options.get(library, {}))
-                chosen = json.dumps(options.get(library, result.get("engines", {})))
-                row = {"case": name, "library": library, "repeat": repeat, "options": chosen}
-                rows.append(row | {k: v for k, v in result.items() if k in COLUMNS})
-        show([row for row in rows if row["case"] == name])
-    write(args.out or HERE / "results" / "speed.csv", COLUMNS, rows)
+            for name, options in ready.items():
+                adapter = LIBRARIES[name].adapter
+                found = measure(pythons[name][0], adapter, *CASES[case], options)
+                chosen = json.dumps(options | found.pop("engines", {}))
+                row = {"case": case, "library": name, "repeat": repeat, "options": chosen}
+                rows.append(row | {k: v for k, v in found.items() if k in COLUMNS})
+                print(f"  {name} {repeat}: {outcome(found)}", flush=True)
+                write(out, COLUMNS, kept + rows)
+        print_case([row for row in rows if row["case"] == case])
+    write(out, COLUMNS, kept + rows)
+    print(f"wrote {out}")
 
 
-def show(rows):
-    """Prints one case: medians, and ratios of ppo_tf to the others, repeat by repeat."""
-    groups = {lib: [r for r in rows if r["library"] == lib] for lib in LIBRARIES}
-    ours = [r["steps_per_second"] for r in groups["ppo_tf"]]
-    print(f"\n{rows[0]['case']}")
-    for library, group in groups.items():
-        rates = [r["steps_per_second"] for r in group]
-        ratios = [a / b for a, b in zip(ours, rates, strict=True)]
-        print(
-            f"  {library:7} {statistics.median(rates):9,.0f} steps/s "
-            f"({min(rates):,.0f} to {max(rates):,.0f})  ppo_tf is {statistics.median(ratios):.2f} "
-            f"times as fast ({min(ratios):.2f} to {max(ratios):.2f})  "
-            f"{statistics.median(r['peak_mb'] for r in group):.0f} MB  {group[0]['options']}"
-        )
-    parts = ("environment", "acting", "bookkeeping", "update")
-    shares = {p: statistics.median(r[p] for r in groups["ppo_tf"]) for p in parts}
-    first = statistics.median(r["first_update_s"] for r in groups["ppo_tf"])
-    print("  ppo_tf: " + ", ".join(f"{p} {share:.0%}" for p, share in shares.items()), end="")
-    print(f"; first update done {first:.1f} s after process start", flush=True)
+def report(args):
+    """Prints the tables of a CSV file."""
+    rows = read(args.out or RESULTS)
+    for case in dict.fromkeys(row["case"] for row in rows):
+        print_case([row for row in rows if row["case"] == case])
 
 
 def scaling(args):
@@ -142,7 +174,9 @@ def scaling(args):
     ]  # fmt: skip
     rows = []
     for what, value, case, options in cases:
-        result = measure(sys.executable, "ppo_tf", *case, **options)
+        result = measure(sys.executable, "ppo_tf", *case, options | {"envpool": True})
+        if "error" in result:
+            sys.exit(f"error: {what} {value}: {result['error']}")
         row = {"grows": what, "value": value, "env": case[0]}
         row["us_per_step"] = round(1e6 / result["steps_per_second"], 2)
         row["peak_mb"] = round(result["peak_mb"])
@@ -153,26 +187,35 @@ def scaling(args):
     write(args.out or HERE / "results" / "scaling.csv", list(rows[0]), rows)
 
 
+def read(path):
+    """Returns the rows of a CSV file."""
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def write(path, columns, rows):
-    """Writes a CSV file and says where."""
+    """Writes a CSV file."""
     with open(path, "w", newline="") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    print(f"wrote {path}")
 
 
 def main():
-    """Parses the arguments and runs the comparison or the scaling."""
+    """Parses the arguments and runs the comparison, its report or the scaling."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--scaling", action="store_true", help="ppo_tf over sizes")
-    parser.add_argument("--cases", nargs="*", choices=CASES, help="some cases only (default: all)")
+    parser.add_argument("--report", action="store_true", help="only print the CSV file's tables")
+    text = f"some cases only (default: {', '.join(FIELD)})"
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=FIELD, help=text)
+    text = "some libraries only (default: all)"
+    parser.add_argument("--libraries", nargs="+", choices=LIBRARIES, default=LIBRARIES, help=text)
     parser.add_argument("--repeats", type=int, default=5, help="of each case (default: 5)")
     default = HERE / ".peers"
     parser.add_argument("--peers", type=Path, default=default, help=f"folder (default: {default})")
     parser.add_argument("--out", type=Path, help="CSV file (default: in benchmarks/results)")
     args = parser.parse_args()
-    run = scaling if args.scaling else compare
+    run = scaling if args.scaling else report if args.report else compare
     run(args)
 
 
