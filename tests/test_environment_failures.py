@@ -257,7 +257,7 @@ def exported(folder):
     ],
 )
 def test_the_command_exports_the_last_policy_and_says_how_to_resume(fault, backend, tmp_path):
-    code, out, err = run(tmp_path, fault, f"--backend={backend}")
+    code, out, err = run(tmp_path, fault, f"--backend={backend}", "--max_restarts=0")
     assert code == 1, err
     lines = err.splitlines()
     what = WHAT.get(fault, "lost its process at its step 20: process").replace("\n", " ")
@@ -272,7 +272,7 @@ def test_the_command_exports_the_last_policy_and_says_how_to_resume(fault, backe
 
 
 def test_the_policy_is_exported_although_an_environment_never_closes(tmp_path):
-    code, out, err = run(tmp_path, "stuck", "--backend=sync")
+    code, out, err = run(tmp_path, "stuck", "--backend=sync", "--max_restarts=0")
     assert code == 1
     assert err.splitlines()[-2:] == [
         "to resume: ppo-tf train --resume=run",

@@ -139,6 +139,7 @@ def test_a_worker_whose_environment_raises_is_replaced_and_nothing_changes(colle
     faults = [once(0, 2), once(1, 0), once(3, 5), once(4, 1)]
     assert_same(with_faults(collector, faults), alone())
     assert collector.logs["time/restarts"] == 4 and collector.logs["rollout/lost_steps"] == 0
+    assert collector.logs["time/wait_seconds"] >= 0.0 < collector.logs["time/collect_seconds"]
     assert capsys.readouterr().err.count("raised RuntimeError at its step") == 4
 
 
@@ -221,9 +222,7 @@ def test_after_too_many_failures_in_a_row_the_environment_has_its_own_error(max_
     collector = parallel(local_envs(2, max_restarts=max_restarts))
     collector.collect()
     Shaky.faults.append(lambda env: _raise())
-    with pytest.raises(
-        ppo_tf.EnvironmentFailure, match="raised RuntimeError at its step 6: broken"
-    ):
+    with pytest.raises(ppo_tf.EnvironmentFailure, match=r"raised RuntimeError at its step \d: b"):
         collector.collect()
     assert collector.crew.restarts == max_restarts
 
@@ -237,14 +236,10 @@ def test_a_nan_is_no_reason_to_try_again():
 
 
 def test_failures_name_the_environment_among_all():
-    def fails_in_second_worker(env):
-        if env.number == 4:
-            raise RuntimeError("broken")
-
     collector = parallel(local_envs(2, max_restarts=0))
-    numbers = [e.unwrapped.number for p in collector.crew.places for e in p.handle.worker.envs.envs]
-    Shaky.faults.append(lambda env: fails_in_second_worker(env) if numbers[3] == 4 else None)
-    Shaky.faults[0] = lambda env: _raise() if env.number == numbers[3] else None
+    workers = [place.handle.worker for place in collector.crew.places]
+    last = workers[1].envs.envs[1].unwrapped
+    Shaky.faults.append(lambda env: _raise() if env is last else None)
     with pytest.raises(ppo_tf.EnvironmentFailure, match="environment 3 raised"):
         collector.collect()
 

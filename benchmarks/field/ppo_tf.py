@@ -46,7 +46,8 @@ def shares(collector, learner, iterations):
     """Returns the shares of wall time in environment, acting, update and bookkeeping."""
     watch = Stopwatch()
     collector.envs.step = watch.wrap("environment", collector.envs.step)
-    collector.acting = Timed(collector.acting, watch)
+    worker = collector.crew.places[0].handle.worker
+    worker.engine = Timed(worker.engine, watch)
     update = watch.wrap("update", learner.update)
     start = time.perf_counter()
     for _ in range(iterations):

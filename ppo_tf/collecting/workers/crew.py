@@ -199,8 +199,9 @@ class Crew:
         failures: Sequence[Lost | EnvironmentFailure],
     ) -> None:
         """Has a new worker take a place, and do again what the last one has not."""
-        said = f"{self._name(place)} {failures[-1]}: replaced"
-        tell(said if isinstance(failures[-1], Lost) else f"{failures[-1]}: replaced")
+        failure = failures[-1]
+        who = f"{self._name(place)} " if isinstance(failure, Lost) else ""
+        tell(f"{who}{' '.join(str(failure).split())}: replaced")
         self.restarts += 1
         place.handle.end()
         place.handle = self._hire(place.first, place.count)
@@ -220,7 +221,7 @@ class Crew:
             steps = assignment.give_up(place.first, place.count)
             self.lost_steps += steps
             tell(
-                f"{self._name(place)}: what was under way can't be repeated; new episodes begin, "
+                f"{self._name(place)}: new episodes begin, as those under way can't be repeated; "
                 f"{steps:,} steps are lost"
             )
             place.record = _Record(seeds)
