@@ -22,6 +22,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from ppo_tf.training.packing import unpack
+
 HERE = Path(__file__).resolve().parent
 WORKER = "collecting.workers.process import main"  # in the command line of a collector
 STEPS = 32  # rollout of the sleeping simulator
@@ -130,10 +132,8 @@ def contents(logdir, name):
     """What a run has produced, apart from times."""
     if name == "weights":
         newest = max((logdir / "checkpoints").glob("*.checkpoint"), key=lambda p: p.stat().st_mtime)
-        import numpy as np
-
-        with np.load(newest, allow_pickle=False) as file:
-            return {key: file[key].tobytes() for key in file.files if not key.startswith("state")}
+        variables, _ = unpack(newest.read_bytes())
+        return {key: array.tobytes() for key, array in variables.items()}
     if name.endswith(".csv"):
         with open(logdir / name, newline="") as file:
             rows = list(csv.DictReader(file))

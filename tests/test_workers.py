@@ -188,6 +188,15 @@ def test_workers_may_die_at_any_moment_even_while_they_replace_another():
     assert collector.logs["time/restarts"] == 13 and collector.logs["rollout/lost_steps"] == 0
 
 
+def test_workers_may_die_before_they_collect():
+    Mortal.deaths += ["facts", "facts"]
+    envs = local_envs(2, handle=Mortal)
+    Mortal.deaths += ["prepare", "facts"]
+    collector = parallel(envs)
+    assert_same(rollouts(collector), alone())
+    assert collector.logs["time/restarts"] == 4
+
+
 def test_an_environment_that_fails_at_the_same_step_again_gets_other_episodes(capsys):
     collector = parallel(local_envs(2))
     found = with_faults(collector, [{**once(2, 3), "times": 2}])
@@ -294,6 +303,34 @@ def test_stale_trajectories_are_learned_from_with_importance_weights():
     sizes = [m["effective_sample_size"] for m in metrics]
     np.testing.assert_allclose(sizes[0], 1.0, atol=1e-6)  # nothing is stale yet
     assert sizes[2] < 1.0
+
+
+def test_fit_collects_with_the_workers_of_its_environments():
+    def trained(envs):
+        learner = ppo_tf.Learner(
+            policy_of(envs),
+            ppo_tf.mlp_critic(envs, hidden_sizes=(4,), seed=1),
+            minibatch_size=8,
+            epochs=1,
+            jit_compile=False,
+        )
+        ppo_tf.fit(learner, envs, total_steps=3 * HORIZON * NUM_ENVS, horizon=HORIZON)
+        return learner.policy.actor.get_weights()
+
+    here = trained(ppo_tf.make_envs("Shaky-v0", NUM_ENVS, seed=SEED, backend="sync"))
+    for one, other in zip(here, trained(local_envs(2)), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("acting", ["litert", "tensorflow"])
+def test_memories_survive_a_failure_with_both_engines(acting):
+    def collector_of(faults):
+        envs = local_envs(1)
+        policy = ppo_tf.recurrent_policy(envs, cell="lstm", units=3, hidden_sizes=(4,), seed=0)
+        collector = ppo_tf.ParallelCollector(envs, policy, HORIZON, seed=SEED, acting=acting)
+        return with_faults(collector, faults, count=3)
+
+    assert_same(collector_of([once(1, 2), once(2, 0)]), collector_of([]))
 
 
 # What is refused

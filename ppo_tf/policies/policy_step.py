@@ -28,7 +28,7 @@ class PolicyStep:
         sampled_by_tfp: whether only TFP can sample the distribution. The noise is then a seed for
             each step, int32 [2].
         example: arguments of the right shapes, NumPy arrays.
-        has_own_seeds: whether layers draw random numbers that are not given as noise.
+        draws_by_itself: whether layers have drawn random numbers that were not given as noise.
     """
 
     def __init__(self, policy: Policy, envs: gymnasium.vector.VectorEnv):
@@ -41,7 +41,7 @@ class PolicyStep:
         self._weights = policy.actor.weights
         weights = {id(weight) for weight in self._weights}
         self._seeds = [v for v in policy.actor.variables if id(v) not in weights]
-        self.has_own_seeds = bool(self._seeds)
+        self.draws_by_itself = False
         generator = np.random.default_rng(0)
         observations = example_observations(envs, generator, observed_paths(policy, envs))
         state = policy.initial_state(envs.num_envs)
@@ -90,6 +90,7 @@ class PolicyStep:
         for seed in self._seeds:  # of a layer that draws random numbers: other ones next time
             if (value := scope.get_current_value(seed)) is not None:
                 seed.assign(value)
+                self.draws_by_itself = True
         return Results(raw, action, state)
 
 

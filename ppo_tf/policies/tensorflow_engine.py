@@ -134,12 +134,14 @@ def save_step(step: PolicyStep) -> SavedStep:
     Raises:
         ValueError: a layer of the policy has random numbers of its own, which nobody can replay.
     """
-    if step.has_own_seeds:
+    compiled = CompiledStep(step)
+    compiled.act.get_concrete_function()
+    if step.draws_by_itself:
         raise ValueError(
             "collectors cannot be combined with a policy whose layers draw random numbers by "
-            "themselves: they would draw the same in every process."
+            "themselves: they would draw the same in every process. Received: a policy with such "
+            "a layer"
         )
-    compiled = CompiledStep(step)
     with tempfile.TemporaryDirectory() as folder, quiet.held_back(show_if_failed=True):
         tf.saved_model.save(compiled, folder)
         paths = [path for path in Path(folder).rglob("*") if path.is_file()]

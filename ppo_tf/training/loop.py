@@ -16,6 +16,8 @@ import numpy as np
 import tensorflow as tf
 
 from ppo_tf.collecting.collector import VectorCollector
+from ppo_tf.collecting.parallel import ParallelCollector
+from ppo_tf.collecting.workers.envs import WorkerEnvs
 from ppo_tf.learning import diagnostics
 from ppo_tf.learning.learner import Learner
 from ppo_tf.learning.schedules import count_iterations
@@ -66,7 +68,8 @@ def fit(
 
     Args:
         learner: learner to train.
-        envs: environments for a `VectorCollector`, or a collector.
+        envs: environments, for a `VectorCollector` or, if they live with workers, a
+            `ParallelCollector`; or a collector.
         total_steps: upper bound of the environment steps, over all environments.
         horizon: steps per environment and iteration, by default 256; a collector has its own.
         callbacks: Keras callbacks.
@@ -88,7 +91,8 @@ def fit(
     if isinstance(envs, gymnasium.vector.VectorEnv):
         horizon = 256 if horizon is None else horizon
         learner.check_batch(horizon, envs.num_envs)
-        collector: Collector = VectorCollector(
+        make: Any = ParallelCollector if isinstance(envs, WorkerEnvs) else VectorCollector
+        collector: Collector = make(
             envs,
             learner.policy,
             horizon,

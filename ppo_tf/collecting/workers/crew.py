@@ -74,7 +74,7 @@ class _Place:
     def __init__(self, number: int, first: int, count: int):
         self.number, self.first, self.count = number, first, count
         self.handle: Any = None  # a Handle, once there is one
-        self.preparation: tuple[Any, ...] = ()
+        self.preparation: tuple[Any, ...] = ("facts",)
         self.record = _Record(None)
         self.busy = False  # a call is under way
 
@@ -116,11 +116,9 @@ class Crew:
         try:
             for place in self.places:
                 place.handle = hire(place.first, share)
-            facts: list[Facts] = [place.handle.result() for place in self.places]
-        except BaseException as error:
+            facts: list[Facts] = [self._settle(place, None, Lost) for place in self.places]
+        except BaseException:
             self.close()
-            if isinstance(error, Lost):
-                raise EnvironmentFailure(None, "lost its collector", str(error)) from None
             raise
         self.facts = facts[0]
 
@@ -130,7 +128,7 @@ class Crew:
             place.preparation = preparation
             place.handle.call(*preparation)
         for place in self.places:
-            place.handle.result()
+            self._settle(place, None, Lost)
 
     def begin_episodes(self, seeds: Sequence[int]) -> None:
         """Starts new episodes everywhere, a boundary; what is being collected is dropped."""
@@ -179,15 +177,22 @@ class Crew:
         except (Lost, EnvironmentFailure):
             place.handle.end()  # and it will be found lost
 
-    def _settle(self, place: _Place, assignment: Assignment | None) -> Any:
-        """Waits for a worker, and replaces it until one has done what it was to do."""
+    def _settle(self, place: _Place, assignment: Assignment | None, *errors: Any) -> Any:
+        """Waits for a worker, and replaces it until one has done what it was to do.
+
+        Args:
+            place: the worker's.
+            assignment: what it was to collect; None: it collects nothing yet.
+            errors: for which it is replaced; none given: for all failures.
+        """
         failures: list[Lost | EnvironmentFailure] = []
+        caught = errors or (Lost, EnvironmentFailure)
         while True:
             try:
                 if failures:
                     self._replace(place, assignment, failures)
                 return place.handle.result()
-            except (Lost, EnvironmentFailure) as error:
+            except caught as error:
                 failures.append(error)
                 if len(failures) > self._max_restarts:
                     raise self._failure(place, error) from None
@@ -209,8 +214,9 @@ class Crew:
         place.handle.call(*place.preparation)
         place.handle.result()
         record, repeated = place.record, False
-        if assignment is None:  # at a boundary, with nothing to repeat
-            place.handle.call("begin_episodes", record.seeds)
+        if assignment is None:  # there is nothing to repeat
+            begun = record.seeds is not None
+            place.handle.call(*(("begin_episodes", record.seeds) if begun else ("facts",)))
             return
         if record.rollouts is not None and not _stuck(failures, record.steps):
             rows_before = assignment.rows_before - record.steps
