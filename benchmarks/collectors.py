@@ -51,8 +51,9 @@ def scaling(args):
     rows = in_turns(args, [{**job, "env": "sleeping:Sleeping-v0"} for job in jobs])
     one = statistics.median(r["steps_per_second"] for r in rows if r.get("collectors") == 1)
     for row in table(rows, ("what", "collectors")):
-        workers = row["collectors"] or 1
-        print(f"{row['text']}  {row['rate'] / one / workers:5.2f} of linear")
+        workers = row["collectors"]
+        share = f"{row['rate'] / one / workers:5.2f} of linear" if workers else ""
+        print(f"{row['text']}  {share}")
 
 
 def python_bound(args):
