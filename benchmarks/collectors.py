@@ -26,14 +26,13 @@ from ppo_tf.training.packing import unpack
 
 HERE = Path(__file__).resolve().parent
 WORKER = "collecting.workers.process import main"  # in the command line of a collector
-STEPS = 32  # rollout of the sleeping simulator
 
 
-def measure(python, **job):
-    """Runs `work` in a process; returns its row."""
+def measure(**job):
+    """Measures in a process; returns the row."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)])}
     done = subprocess.run(
-        [python, HERE / "collectors_worker.py", json.dumps(job)],
+        [sys.executable, HERE / "collectors_worker.py", json.dumps(job)],
         capture_output=True,
         text=True,
         env=environment,
@@ -69,19 +68,23 @@ def python_bound(args):
 
 
 def in_turns(args, jobs):
-    """Measures all jobs `repeats` times in turns, and appends the rows to the CSV."""
+    """Measures all jobs `repeats` times in turns, and writes the rows to the CSV."""
     rows = []
     for repeat in range(args.repeats):
         for job in jobs:
-            rows.append(measure(sys.executable, **job) | {"repeat": repeat})
+            rows.append(measure(**job) | {"repeat": repeat})
             print(rows[-1], flush=True)
-    path = HERE / "results" / f"collectors-{args.table}.csv"
+    write(args.table, rows)
+    return rows
+
+
+def write(table, rows):
+    """Writes the CSV of a table."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    with open(path, "w", newline="") as file:
+    with open(HERE / "results" / f"collectors-{table}.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    return rows
 
 
 def table(rows, keys):
@@ -116,11 +119,7 @@ def kills(args):
             rows.append({"run": runs, **counts, **same})
             print(rows[-1], flush=True)
             shutil.rmtree(logdir)
-    path = HERE / "results" / "collectors-kills.csv"
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write(args.table, rows)
     good = sum(all(row[name] for name in COMPARED) for row in rows)
     print(f"{done} kills of collectors in {runs} runs; {good} ended like the one in peace")
     return 0 if good == runs else 1
@@ -144,7 +143,7 @@ def contents(logdir, name):
 
 def run_with_kills(flags, logdir, generator, most):
     """Trains; kills collectors at random moments and the learner once in a while."""
-    counts = {"collectors": 0, "stopped": 0, "learner": 0}
+    counts = {"collectors": 0, "learner": 0}
     command = [sys.executable, "-m", "ppo_tf", "train", *flags, f"--logdir={logdir}"]
     while True:
         process = subprocess.Popen(

@@ -10,7 +10,7 @@ HORIZON = {"sleeping:Sleeping-v0": 32, "Acrobot-v1": 256}
 
 
 def resident_mb(pid):
-    """Returns the resident memory of a process that no other process shares, in MB."""
+    """Returns the resident memory of a process, in MB."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return sum(int(x.split()[1]) for x in lines if x.startswith("Rss:")) / 1024
 

@@ -99,9 +99,8 @@ def run(env, seed):
             trajectory, _ = collector.collect()
             learner.update(trajectory)
             steps += trajectory.rewards.size
-        scale = (
-            float(learner.reward_transformation.variance.numpy()) ** 0.5
-        )  # of the rewards that the critic predicts
+        # Of the rewards that the critic predicts.
+        scale = float(learner.reward_transformation.variance.numpy()) ** 0.5
         for name, *values in noise(learner, measured, scale, estimators(settings["gamma"])):
             yield dict(zip(COLUMNS, (env, seed, steps, name, *values), strict=True))
 

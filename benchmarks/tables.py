@@ -117,7 +117,7 @@ _RESIDUAL = {"network": "residual", "residual_width": 128}
 # residual network is as wide or half as wide as RN-D's (arXiv 2601.23075), and reuse halves the
 # rollouts, so that an update has as many samples as without (arXiv 2111.00072).
 _LOCOMOTION_TRIALS: dict[str, dict[str, Any]] = {
-    "preset": {},
+    "rate 3e-4 minibatch 64": {},
     "trpo": _TRPO,
     "trpo gamma 0.9999": {**_TRPO, "gamma": 0.9999},
     "trpo residual 128": {**_TRPO, **_RESIDUAL},
@@ -152,7 +152,12 @@ TABLES: dict[str, Table] = {
         _LOCOMOTION_TRIALS,
         2,
         first_seed=1000,
-        shared={"eval_episodes": 20, "checkpoint_minutes": 0.0},
+        shared={
+            "eval_episodes": 20,
+            "checkpoint_minutes": 0.0,
+            "learning_rate": 3e-4,
+            "minibatch_size": 64,
+        },
     ),
     # Table 3 of the paper: one environment, 2048 steps, ten epochs of minibatches of 64, a constant
     # rate of 3e-4. Returns are those of training; the final evaluation is not used.

@@ -63,7 +63,7 @@ class _Record:
             return
         kept: Any = map_leaves(np.array, actions)
         self._bytes += sum(x.nbytes for x in (kept.values() if isinstance(kept, dict) else [kept]))
-        self.rollouts = [*self.rollouts, (kept, part.digest)]
+        self.rollouts.append((kept, part.digest))
         if self._bytes > RECORD_BYTES:
             self.rollouts = None
 
@@ -160,7 +160,8 @@ class Crew:
         for place in self.places:
             parts.append(self._settle(place, self._assignment))
             place.busy = False
-            place.record.add(parts[-1])
+            if self._max_restarts:  # otherwise nobody repeats it
+                place.record.add(parts[-1])
         return parts
 
     def close(self) -> None:

@@ -63,8 +63,8 @@ class ProcessHandle:
         process.stdin.close()
         process.stdout.close()
         self._process = process
-        packed: Any = CloudpickleWrapper(functools.partial(make, first, count))
-        self._send((self._file, packed, first, count))
+        packed: Any = make
+        self._send((self._file, CloudpickleWrapper(packed), first, count))
 
     @property
     def pid(self) -> int:
@@ -136,14 +136,14 @@ def main() -> None:
     os.dup2(2, 1)  # what environments print
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(EOFError, OSError):
-        path, make, first, count = channel.receive()
+        path, packed, first, count = channel.receive()
         with open(path, "r+b") as file:
             progress = np.frombuffer(mmap.mmap(file.fileno(), 0), np.int64)
         worker: Any = None
 
         def start() -> Any:
             nonlocal worker
-            worker = Worker(lambda *_: make(), first, count, progress)
+            worker = Worker(packed.fn, first, count, progress)
             return worker.facts()
 
         _answer(channel, start)
