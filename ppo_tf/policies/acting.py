@@ -42,18 +42,16 @@ class Acting:
         step: as given.
         engine: likewise.
         description: likewise.
-        layer_noise: what the actor's layers with noise draw in the rollout, [T, B, ...] each.
     """
 
     def __init__(self, step: PolicyStep, engine: Engine, description: str):
         self.engine = engine
         self.description = description
-        self.layer_noise: Sequence[np.ndarray] = ()
         self.step = step
 
     def order(self, steps: int, seed: int, iteration: int) -> Order:
         """Returns the policy's present weights and the noise of a rollout; arguments of `begin`."""
-        (order,), self.layer_noise = draw_orders(self.step, steps, seed, iteration)
+        (order,), _ = draw_orders(self.step, steps, seed, iteration)
         return order
 
     def begin(self, steps: int, seed: int, iteration: int) -> None:
