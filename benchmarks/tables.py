@@ -121,6 +121,8 @@ _LOCOMOTION_TRIALS: dict[str, dict[str, Any]] = {
     "trpo": _TRPO,
     "trpo gamma 0.9999": {**_TRPO, "gamma": 0.9999},
     "trpo residual 128": {**_TRPO, **_RESIDUAL},
+    "trpo scale 1": {**_TRPO, "initial_scale": 1.0},
+    "trpo 4096 steps": {**_TRPO, "horizon": 256},
     "residual 128": _RESIDUAL,
     "mlp 256": {"hidden_sizes": (256, 256), "minibatch_size": 128},
     "lambda 0.9": {"gae_lambda": 0.9},
@@ -130,6 +132,20 @@ _LOCOMOTION_TRIALS: dict[str, dict[str, Any]] = {
     "residual 128 minibatch 256": {**_RESIDUAL, **_LARGER},
     "residual 128 minibatch 256 rate 5e-4": {**_RESIDUAL, **_LARGER, "learning_rate": 5e-4},
     "residual 256 minibatch 256": {**_RESIDUAL, **_LARGER, "residual_width": 256},
+}
+
+# zoo's settings of BipedalWalker-v3 and smaller rollouts, like MuJoCo's.
+_BIPEDAL = {"gamma": 0.999, "clip_epsilon": 0.18}
+_BIPEDAL_TRIALS: dict[str, dict[str, Any]] = {
+    "zoo": {**_BIPEDAL, "total_steps": 5_000_000, "num_envs": 32, "horizon": 2048},
+    "16 x 256": {**_BIPEDAL, "total_steps": 2_000_000, "num_envs": 16, "horizon": 256},
+    "16 x 256 rate 1e-3": {
+        **_BIPEDAL,
+        **_LARGER,
+        "total_steps": 2_000_000,
+        "num_envs": 16,
+        "horizon": 256,
+    },
 }
 
 TABLES: dict[str, Table] = {
@@ -157,6 +173,18 @@ TABLES: dict[str, Table] = {
             "checkpoint_minutes": 0.0,
             "learning_rate": 3e-4,
             "minibatch_size": 64,
+        },
+    ),
+    "bipedal-trials": Table(
+        ["BipedalWalker-v3"],
+        _BIPEDAL_TRIALS,
+        1,
+        first_seed=1000,
+        shared={
+            "eval_episodes": 20,
+            "checkpoint_minutes": 0.0,
+            "initial_scale": 0.6,
+            "recompute_advantages": True,
         },
     ),
     # Table 3 of the paper: one environment, 2048 steps, ten epochs of minibatches of 64, a constant

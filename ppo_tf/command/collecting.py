@@ -42,9 +42,37 @@ def make_environments(env_id: str, s: Settings) -> tuple[gymnasium.vector.Vector
         collectors=s["collectors"],
         timeout=s["collector_timeout"],
         max_restarts=s["max_restarts"],
+        ray_address=s["ray_address"],
+        ray_options=None if s["ray_address"] is None else ray_options(s),
         **options,
     )
     return envs, description
+
+
+def ray_options(s: Settings) -> dict[str, Any]:
+    """Returns what a collector asks a Ray cluster for.
+
+    Raises:
+        ValueError: collector_resources is not a list of names and amounts.
+    """
+    resources = {}
+    for text in s["collector_resources"]:
+        name, _, amount = text.partition("=")
+        try:
+            resources[name.strip()] = float(amount)
+        except ValueError:
+            amount = ""
+        if not (name.strip() and amount and resources[name.strip()] > 0):
+            raise ValueError(
+                "collector_resources must be like NAME=AMOUNT, with amounts above 0. Received: "
+                f"collector_resources={','.join(s['collector_resources'])!r}"
+            )
+    return {
+        "num_cpus": s["collector_cpus"],
+        "num_gpus": s["collector_gpus"],
+        "memory": int(s["collector_memory"] * 1e9) or None,
+        "resources": resources,
+    }
 
 
 def choose_collectors(env_id: str, s: Settings) -> int:

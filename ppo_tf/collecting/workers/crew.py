@@ -219,7 +219,8 @@ class Crew:
             begun = record.seeds is not None
             place.handle.call(*(("begin_episodes", record.seeds) if begun else ("facts",)))
             return
-        if record.rollouts is not None and not _stuck(failures, record.steps):
+        stuck = _stuck(failures, record.steps, len(failures) == self._max_restarts)
+        if record.rollouts is not None and not stuck:
             rows_before = assignment.rows_before - record.steps
             place.handle.call("replay", record.seeds, record.rollouts, rows_before)
             repeated = place.handle.result()
@@ -247,12 +248,17 @@ class Crew:
         return f"collector {place.number} (environments {place.first} to {last})"
 
 
-def _stuck(failures: Sequence[Lost | EnvironmentFailure], steps: int) -> bool:
-    """Whether the last two failures came at the same step, inside a rollout after `steps`."""
+def _stuck(failures: Sequence[Lost | EnvironmentFailure], steps: int, last: bool) -> bool:
+    """Whether the last two failures came at the same step, inside a rollout after `steps`.
+
+    Where nobody knows at which step workers were lost, it is assumed at the last attempt.
+    """
     if len(failures) < 2:
         return False
     one, other = failures[-2:]
     if isinstance(one, Lost) and isinstance(other, Lost):
+        if one.steps is None or other.steps is None:
+            return last
         return one.steps == other.steps and (other.steps or 0) > steps
     if isinstance(one, Lost) or isinstance(other, Lost):
         return False

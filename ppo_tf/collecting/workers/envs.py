@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
@@ -11,8 +12,10 @@ from gymnasium.vector.utils import batch_space
 
 from ppo_tf.collecting.workers.crew import Crew, Hire
 from ppo_tf.collecting.workers.process import ProcessHandle
+from ppo_tf.collecting.workers.worker import MakePart
 from ppo_tf.environments.backends import choose_backend, environment_seeds, find_spec, make_envs
 from ppo_tf.support.checks import check_at_least_one
+from ppo_tf.support.ray_cluster import connect
 
 
 class WorkerEnvs(gymnasium.vector.VectorEnv[Any, Any, Any]):
@@ -70,9 +73,13 @@ def make_worker_envs(
     backend: str = "auto",
     timeout: float | None = None,
     max_restarts: int = 3,
+    ray_address: str | None = None,
+    ray_options: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> WorkerEnvs:
     """Makes environments in processes of their own, as `make_envs` does in this one.
+
+    The processes are children of this one, or actors of a Ray cluster.
 
     Args:
         env_id: id in Gymnasium's registry.
@@ -82,11 +89,16 @@ def make_worker_envs(
         backend: of `make_envs`, in each process.
         timeout: seconds without a step after which a process is replaced; None: never.
         max_restarts: how often in a row a process is replaced before its failure is raised.
+        ray_address: of the cluster: "auto", "local" or HOST:PORT, see `ray_cluster.connect`; None:
+            children of this process.
+        ray_options: what an actor asks the cluster for, in Ray's terms: num_cpus (default: 1),
+            num_gpus, memory in bytes, resources.
         options: further arguments of `make_envs`.
 
     Raises:
         ValueError: an argument is out of range.
-        ImportError: a process can't import what the environment needs.
+        ImportError: a process can't import what the environment needs, or Ray is not installed.
+        ConnectionError: there is no cluster at the address.
         EnvironmentFailure: an environment can't be made.
     """
     check_share(num_envs, collectors)
@@ -95,10 +107,25 @@ def make_worker_envs(
     spec = find_spec(env_id)
     options["backend"] = backend
     make = functools.partial(make_part, env_id, spec, environment_seeds(seed, num_envs), options)
-    hire = functools.partial(ProcessHandle, make, timeout=timeout)
+    hire: Hire = functools.partial(ProcessHandle, make, timeout=timeout)
+    if ray_address is not None:
+        hire = _ray_actors(make, timeout, ray_address, dict(ray_options or {}), collectors)
+    elif ray_options:
+        raise ValueError(f"ray_options need ray_address. Received: ray_options={ray_options}")
     envs = WorkerEnvs(hire, num_envs, collectors, max_restarts)
     envs.spec = spec
     return envs
+
+
+def _ray_actors(
+    make: MakePart, timeout: float | None, address: str, options: dict[str, Any], collectors: int
+) -> Hire:
+    """Connects to a cluster and returns who hires workers there."""
+    options.setdefault("num_cpus", 1)
+    connect(address, collectors * options["num_cpus"])
+    from ppo_tf.collecting.workers.ray_actors import RayActors  # which imports Ray
+
+    return RayActors(make, timeout, options)
 
 
 def make_part(
