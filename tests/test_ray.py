@@ -1,21 +1,27 @@
 """Collectors that are actors of a Ray cluster: equal to one process, whatever happens to them."""
 
 import os
+import re
 import signal
 import sys
+import time
+from pathlib import Path
 
 import environments
 import pytest
+from test_sweep_command import FAKE, ONE, alive, end, rows, start, starts, sweep, wait_for
 from test_workers import HORIZON, NUM_ENVS, SEED, alone, assert_same, parallel, rollouts
 
 import ppo_tf
 from ppo_tf.collecting.workers.envs import make_worker_envs
 from ppo_tf.command.collecting import ray_options
 from ppo_tf.command.settings import DEFAULTS
+from ppo_tf.command.sweeping.grid import Run
 from ppo_tf.support import ray_cluster
 
 ray = pytest.importorskip("ray")
 Cluster = pytest.importorskip("ray.cluster_utils").Cluster
+RayProcess = pytest.importorskip("ppo_tf.command.sweeping.ray_processes").RayProcess
 environments.register()
 
 
@@ -130,6 +136,58 @@ def test_fit_collects_with_actors():
 
     here = ppo_tf.make_envs("Shaky-v0", NUM_ENVS, seed=SEED, backend="sync")
     assert trained(ray_envs()) == trained(here)
+
+
+# Sweeps
+
+
+def on(cluster):
+    return f"--ray_address={cluster.address}"
+
+
+def results(cwd):
+    kept = ("seed", "gamma", "status", "mean_return", "std_return", "logdir")
+    return [{name: row[name] for name in kept} for row in rows(cwd / "s")]
+
+
+def test_a_sweep_runs_on_the_cluster_as_it_does_here(cluster, tmp_path):
+    arguments = [ONE, "--seeds=2", "--grid=gamma=0.5,0.9", "--sweepdir=s"]
+    folders = [tmp_path / name for name in ("here", "there")]
+    for folder, flags in zip(folders, ([], [on(cluster)]), strict=True):
+        folder.mkdir()
+        code, _, err = sweep(folder, *arguments, *flags)
+        assert code == 0, err
+    assert results(folders[0]) == results(folders[1])
+
+
+def test_a_run_whose_machine_is_gone_starts_again_and_ctrl_c_ends_it(cluster, tmp_path):
+    process = start(tmp_path, ONE, "--sweepdir=s", on(cluster), "--", "--hang=seed")
+    metrics = tmp_path / "s" / "seed0" / "metrics.csv"
+    wait_for(metrics.exists, process)
+    guard = parent(alive(tmp_path)[0])
+    os.kill(parent(guard), signal.SIGKILL)
+    wait_for(lambda: len(starts(tmp_path)) == 2, process)
+    process.send_signal(signal.SIGINT)
+    _, err = end(process)
+    assert process.returncode == 130 and alive(tmp_path) == []
+    assert "its machine or process is gone, so it starts again" in err
+    assert f"--sweepdir=s --script={FAKE} {on(cluster)}\n" in err
+
+
+def parent(pid):
+    """The process that started another one."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def test_a_sweep_needs_a_folder_that_the_machines_share(tmp_path, monkeypatch):
+    run = Run("a run", "a", {}, 0, tmp_path / "s" / "seed0")
+    run.output.parent.mkdir()
+    monkeypatch.setattr(os, "getcwd", lambda: "/not/there")
+    process = RayProcess(run, ["-c", "0"], 1)
+    while (code := process.poll()) is None:
+        time.sleep(0.05)
+    assert code == 1
+    assert re.match("/not/there is not on .*a folder that all", run.last_error())
 
 
 # What is refused

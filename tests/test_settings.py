@@ -40,7 +40,8 @@ def test_settings_that_may_change_when_a_run_is_resumed():
     """
     watching = {"eval_episodes", "eval_max_steps", "eval_every", "video_every"}
     watching |= {"wandb_project", "mlflow_experiment", "max_seconds_per_step"}
-    crew = {"collectors", "collector_timeout", "max_restarts"}
+    crew = {"collectors", "collector_timeout", "max_restarts", "ray_address"}
+    crew |= {f"collector_{name}" for name in ("cpus", "gpus", "memory", "resources")}
     assert set(MAY_CHANGE) == {"total_steps", "checkpoint_minutes", *watching, *crew}
 
 

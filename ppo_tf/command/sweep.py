@@ -32,7 +32,15 @@ from absl import flags
 from ppo_tf.command import parsing
 from ppo_tf.command.runs import lock_folder
 from ppo_tf.command.sweeping.grid import Grid, Run
-from ppo_tf.command.sweeping.processes import TRAIN, Source, caught_signals, cores, run_all
+from ppo_tf.command.sweeping.processes import (
+    TRAIN,
+    Launch,
+    LocalProcess,
+    Source,
+    caught_signals,
+    cores,
+    run_all,
+)
 from ppo_tf.command.sweeping.request import (
     Request,
     check_folder,
@@ -45,6 +53,7 @@ from ppo_tf.command.sweeping.space import parse
 from ppo_tf.command.sweeping.tables import best_settings, csv_rows, digits_of, summary
 from ppo_tf.support.files import write_text
 from ppo_tf.support.json_files import write_json
+from ppo_tf.support.ray_cluster import connect
 from ppo_tf.support.telling import tell
 
 FLAGS = flags.FlagValues()
@@ -88,6 +97,12 @@ JOBS = flags.DEFINE_integer(
     "Number of parallel runs, about 1 GB of memory each (default: available cores).",
     flag_values=FLAGS,
 )
+RAY_ADDRESS = flags.DEFINE_string(
+    "ray_address",
+    None,
+    "Ray cluster whose machines run the sweep: auto, local or HOST:PORT (default: this machine).",
+    flag_values=FLAGS,
+)
 SWEEPDIR = flags.DEFINE_string(
     "sweepdir",
     None,
@@ -110,6 +125,8 @@ class Sweep(NamedTuple):
         asked: the request.
         source: the runs.
         jobs: number of parallel runs.
+        threads: number of threads of each.
+        launch: starts a run.
         resumed: whether the sweep was started before.
         lock: keeps other processes from writing to the folder.
     """
@@ -118,6 +135,8 @@ class Sweep(NamedTuple):
     asked: Request
     source: Source
     jobs: int
+    threads: int
+    launch: Launch
     resumed: bool
     lock: filelock.BaseFileLock
 
@@ -155,7 +174,9 @@ def sweep(train_flags: list[str], signals: Sequence[int]) -> int:
         return 1
     if signals:
         script = [f"--script={prepared.asked['script']}"] if "script" in prepared.asked else []
-        command = shlex.join(["ppo-tf", "sweep", f"--sweepdir={prepared.folder}", *script])
+        cluster = [f"--ray_address={RAY_ADDRESS.value}"] if RAY_ADDRESS.value else []
+        words = ["ppo-tf", "sweep", f"--sweepdir={prepared.folder}", *script, *cluster]
+        command = shlex.join(words)
         tell(f"interrupted; to resume: {command}")
         return 130
     return int(any(run.status == "failed" for run in runs))
@@ -169,9 +190,8 @@ def prepare(train_flags: list[str]) -> Sweep:
         ImportError: a search needs Optuna, which is not installed.
         OSError: the folder can't be created.
     """
-    jobs = cores() if JOBS.value is None else JOBS.value
-    if jobs < 1:
-        raise ValueError(f"jobs must be at least 1. Received: jobs={jobs}")
+    if JOBS.value is not None and JOBS.value < 1:
+        raise ValueError(f"jobs must be at least 1. Received: jobs={JOBS.value}")
     new = f"{(ENV.value or '').replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = Path(SWEEPDIR.value or Path("sweeps") / new)
     before = read(folder)
@@ -193,20 +213,38 @@ def prepare(train_flags: list[str]) -> Sweep:
         import_optuna()
     else:
         source: Source = Grid(folder, asked.get("grid", {}), asked["seeds"])
+    count, largest, launch = machines(RAY_ADDRESS.value)
     folder.mkdir(parents=True, exist_ok=True)
     lock = lock_folder(folder, "sweepdir")
     write_json(folder / "sweep.json", asked)
     if "search" in asked:
         options = {name: asked[name] for name in ("seeds", "trials", "prune")}
         source = Search(folder, asked["search"], **options)
-    jobs = min(jobs, asked["trials"] if "search" in asked else len(source.runs()))
-    return Sweep(folder, asked, source, jobs, bool(before), lock)
+    runs = asked["trials"] if "search" in asked else len(source.runs())
+    jobs = min(JOBS.value or count, runs)
+    threads = max(1, min(count // jobs, largest))
+    return Sweep(folder, asked, source, jobs, threads, launch, bool(before), lock)
+
+
+def machines(ray_address: str | None) -> tuple[int, int, Launch]:
+    """Returns the number of cores for the sweep, those of the largest machine, and who starts runs.
+
+    Raises:
+        ImportError: Ray is not installed.
+        ConnectionError: there is no cluster at the address.
+    """
+    if ray_address is None:
+        return cores(), cores(), LocalProcess
+    ray = connect(ray_address)
+    from ppo_tf.command.sweeping.ray_processes import RayProcess  # which imports Ray
+
+    counts = [int(x["Resources"].get("CPU", 0)) for x in ray.nodes() if x["Alive"]]
+    return max(1, sum(counts)), max(1, *counts), RayProcess
 
 
 def perform(prepared: Sweep, signals: Sequence[int]) -> None:
     """Performs the unfinished runs, and writes the results after each."""
-    folder, asked, source, jobs = prepared[:4]
-    threads = max(1, cores() // jobs)
+    folder, asked, source, jobs, threads, launch = prepared[:6]
     what = f"trials: {asked['trials']}" if "search" in asked else f"runs: {len(source.runs())}"
     print(f"{folder}: {what}, in parallel: {jobs}, threads each: {threads}", flush=True)
     if prepared.resumed:
@@ -221,7 +259,7 @@ def perform(prepared: Sweep, signals: Sequence[int]) -> None:
         write_results(folder, asked, source.runs())
         show_end(run)
 
-    run_all(source, command_of, jobs, threads, signals, on_end)
+    run_all(source, command_of, jobs, threads, signals, on_end, launch)
 
 
 def write_results(folder: Path, asked: Request, runs: Sequence[Run]) -> str:

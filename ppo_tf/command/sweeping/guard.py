@@ -8,6 +8,7 @@ sweep ends in any way, also by SIGKILL. The exit code, or the signal, is that of
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import threading
 import time
 from collections.abc import Sequence
 
+_PR_SET_PDEATHSIG = 1  # of prctl(2)
 GRACE_SECONDS = 20.0  # for the run to end on its own
 
 
@@ -24,15 +26,24 @@ def main(command: Sequence[str]) -> int:
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
         # Signals to the group are for the run. They are not ignored here: that would be inherited.
-        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+        # An ignored hang-up (nohup) stays so; an ignored SIGINT is Ray's, and the sweep sends it.
+        if number is not None and (name == "SIGINT" or signal.getsignal(number) != signal.SIG_IGN):
             signal.signal(number, lambda number, frame: None)
-    run = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    linux = sys.platform == "linux"
+    run = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, preexec_fn=_end_with_parent if linux else None
+    )
     threading.Thread(target=_end_with_sweep, args=(run,), daemon=True).start()
     code = run.wait()
     if code < 0:
         signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     return code
+
+
+def _end_with_parent() -> None:
+    """Has Linux end this process when its parent is gone: Ray kills children that it knows."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _end_with_sweep(run: subprocess.Popen[bytes]) -> None:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from ppo_tf.command.runs import RESULT, is_locked
@@ -47,6 +48,21 @@ class Source(Protocol):
         ...
 
 
+class Process(Protocol):
+    """A run's process, wherever it is."""
+
+    def poll(self) -> int | None:
+        """Returns the exit code, negative for a signal; None while it runs."""
+        ...
+
+    def send(self, number: int) -> None:
+        """Sends a signal to it and to the processes that it started."""
+        ...
+
+
+Launch = Callable[[Run, Sequence[str], int], Process]  # (run, Python's arguments, threads)
+
+
 def run_all(
     source: Source,
     command_of: Callable[[Run], Sequence[str]],
@@ -54,6 +70,7 @@ def run_all(
     threads: int,
     signals: Sequence[int],
     on_end: Callable[[Run], None],
+    launch: Launch,
 ) -> None:
     """Keeps `jobs` processes running until the source has no more runs or a signal arrives.
 
@@ -66,6 +83,7 @@ def run_all(
         signals: signals received so far, see `caught_signals`. The first interrupts the runs, the
             second kills them.
         on_end: called with every run that has ended, after the source's `end`.
+        launch: starts a run's process: `LocalProcess`, or on a cluster.
     """
     running: list[Run] = []
     starting: dict[Run, float] = {}  # with the time until which to wait for their folders
@@ -77,33 +95,34 @@ def run_all(
             for run in [] if signals else list(starting):
                 if _is_free(run, starting[run]):
                     del starting[run]
-                    _start(run, command_of(run), threads)
+                    run.process = launch(run, command_of(run), threads)
+                    run.status = "running"
                     running.append(run)
             if not running and (signals or not starting):
                 return
             if signals and deadline is None:
                 deadline = time.monotonic() + GRACE_SECONDS
                 for run in running:
-                    _send(run, signal.SIGINT)
+                    run.process.send(signal.SIGINT)
             elif len(signals) > 1 or (deadline and time.monotonic() > deadline):
                 for run in running:
-                    _send(run, KILL)
+                    run.process.send(KILL)
             look = not signals and (next_look is None or time.monotonic() >= next_look)
             if look:
                 next_look = time.monotonic() + LOOK_SECONDS
             for run in running.copy():
-                if run.process.poll() is not None:
+                if (code := run.process.poll()) is not None:
                     running.remove(run)
-                    _settle(run, bool(signals))
+                    _settle(run, code, bool(signals))
                     source.end(run)
                     on_end(run)
                 elif look and run.status == "running" and source.prune(run):
                     run.status = "pruned"
-                    _send(run, signal.SIGTERM)
+                    run.process.send(signal.SIGTERM)
             time.sleep(POLL_SECONDS)
     finally:
         for run in running:
-            _send(run, KILL)
+            run.process.send(KILL)
 
 
 def _is_free(run: Run, until: float) -> bool:
@@ -119,39 +138,64 @@ def _is_free(run: Run, until: float) -> bool:
     return False
 
 
-def _start(run: Run, command: Sequence[str], threads: int) -> None:
-    """Starts the run's process in the background."""
-    command = [*command, f"--seed={run.seed}", f"--logdir={run.folder}"]
-    command += ["--resume=auto"]  # from its checkpoint, if any
+def run_words(run: Run, command: Sequence[str]) -> list[str]:
+    """Returns Python's arguments for a run, with its seed and its folder."""
+    # From its checkpoint, if any.
+    return [*command, f"--seed={run.seed}", f"--logdir={run.folder}", "--resume=auto"]
+
+
+def start(words: Sequence[str], output: Path, threads: int) -> subprocess.Popen[bytes]:
+    """Starts a process of Python in the background, under guard.
+
+    Args:
+        words: Python's arguments.
+        output: file of what it prints.
+        threads: number of its threads.
+    """
     names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
     # The user's own values win. Unbuffered, so that lines appear in the order of printing.
     environment = dict.fromkeys(names, str(threads)) | os.environ | {"PYTHONUNBUFFERED": "1"}
-    handle = open_regular(run.output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    with open(handle, "wb") as output:
-        run.process = subprocess.Popen(
-            [sys.executable, *GUARD, sys.executable, *command],
+    handle = open_regular(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    with open(handle, "wb") as file:
+        return subprocess.Popen(
+            [sys.executable, *GUARD, sys.executable, *words],
             stdin=subprocess.PIPE,  # the guard sees it close when the sweep ends
-            stdout=output,
+            stdout=file,
             stderr=subprocess.STDOUT,
             env=environment,
             start_new_session=True,  # only the sweep gets Ctrl-C, and passes it on
         )
-    run.status = "running"
 
 
-def _send(run: Run, number: int) -> None:
-    """Sends a signal to the run and to the processes that it started."""
+def send(process: subprocess.Popen[bytes], number: int) -> None:
+    """Sends a signal to a process under guard, and to the processes that it started."""
     if os.name == "posix":
         with contextlib.suppress(ProcessLookupError, PermissionError):  # it has just ended
-            os.killpg(run.process.pid, number)
+            os.killpg(process.pid, number)
     else:
-        run.process.terminate()
+        process.terminate()
 
 
-def _settle(run: Run, interrupted: bool) -> None:
-    """Sets the status of a run whose process has ended."""
-    run.process.stdin.close()
-    code = run.process.returncode
+class LocalProcess:
+    """A run's process on this machine; see `Process`."""
+
+    def __init__(self, run: Run, command: Sequence[str], threads: int):
+        self._process = start(run_words(run, command), run.output, threads)
+
+    def poll(self) -> int | None:
+        """See `Process`."""
+        code = self._process.poll()
+        if code is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+        return code
+
+    def send(self, number: int) -> None:
+        """See `Process`."""
+        send(self._process, number)
+
+
+def _settle(run: Run, code: int, interrupted: bool) -> None:
+    """Sets the status of a run whose process has ended with an exit code."""
     if (code == 0 or interrupted) and run.has_result:
         run.status = "finished"  # the result is its last file
     elif interrupted and run.status != "pruned":
