@@ -499,6 +499,11 @@ def test_clip_and_penalty_go_together(case):
     np.testing.assert_array_equal(metrics["clip_fraction"], clip_metrics["clip_fraction"])
 
 
+def test_an_unknown_centre_of_the_clip_is_refused():
+    with pytest.raises(ValueError, match=r"around must be recent or behaviour.*around='old'"):
+        Clip(0.2, around="old")
+
+
 def test_an_unknown_estimate_is_refused():
     with pytest.raises(ValueError, match=r"exact, k1, k2, k3\. Received: estimate='k4'"):
         KLPenalty(1.0, estimate="k4")
@@ -524,6 +529,8 @@ def test_weighed_losses_equal_the_formulas(case):
         PolicyGradient(): -w * case.new_log_prob * a,
         # GePPO, eq. 7: the interval lies around w, not around 1.
         Clip(0.2, 0.3): -np.minimum(wr * a, np.clip(wr, w - 0.2, w + 0.3) * a),
+        # PPO with old data: around 1.
+        Clip(0.2, around="behaviour"): -np.minimum(wr * a, np.clip(wr, 0.8, 1.2) * a),
         SPO(0.2): np.abs(a) * (wr - w) ** 2 / 0.4 - wr * a,
     }
     for loss, wanted in expected.items():

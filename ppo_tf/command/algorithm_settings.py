@@ -96,6 +96,18 @@ LOSSES: tuple[Declaration, ...] = (
         only_with={"loss": _CLIPS, "value_loss": ("clipped",)},
     ),
     Declaration(
+        "clip_around",
+        str,
+        "recent",
+        "Around which policy the clip lies for steps that an older one took, with staleness or "
+        "reuse.",
+        choices=(
+            Choice("recent", "the policy before the update, whichever acted"),
+            Choice("behaviour", "the policy that acted"),
+        ),
+        only_with={"loss": ("clip", "clip_kl_penalty")},
+    ),
+    Declaration(
         "kl_coefficient",
         float,
         1.0,

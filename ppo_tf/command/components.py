@@ -48,9 +48,9 @@ ESTIMATORS: dict[str, Callable[[Settings], Estimator]] = {
     "vtrace": lambda s: VTrace(s["gamma"], s["gae_lambda"]),
 }
 LOSSES: dict[str, Callable[[Settings], Loss]] = {
-    "clip": lambda s: Clip(_epsilon(s)),
+    "clip": lambda s: Clip(_epsilon(s), around=s["clip_around"]),
     "kl_penalty": lambda s: _penalty(s, Surrogate()),
-    "clip_kl_penalty": lambda s: _penalty(s, Clip(_epsilon(s))),
+    "clip_kl_penalty": lambda s: _penalty(s, Clip(_epsilon(s), around=s["clip_around"])),
     "spo": lambda s: SPO(_epsilon(s)),
     "surrogate": lambda s: Surrogate(),
     "policy_gradient": lambda s: PolicyGradient(),

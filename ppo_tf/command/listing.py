@@ -39,6 +39,7 @@ TITLES = {
     "Scaling of advantages": "standardize_advantages",
     "Learning rate schedules": "learning_rate_schedule",
     "Clip schedules": "clip_schedule",
+    "Centres of the clip": "clip_around",
     "Entropy schedules": "entropy_schedule",
     "Networks of the actor": "network",
     "Networks of the critic": "critic_network",

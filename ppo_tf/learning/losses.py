@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import tensorflow as tf
 
@@ -111,19 +111,27 @@ class Clip:
 
     Schulman et al. 2017 (arXiv 1707.06347), eq. 7, where the data are those of the policy before
     the update and w is 1. For data of earlier policies, the interval lies around their w (Queeney
-    et al. 2021, arXiv 2111.00072, GePPO), so that it bounds the step of this update. Reports
-    `clip_fraction`, the share of samples whose ratio left the interval.
+    et al. 2021, arXiv 2111.00072, GePPO), so that it bounds the step of this update; or around 1,
+    the policy that acted, as PPO does when its data are old. Reports `clip_fraction`, the share of
+    samples whose ratio left the interval.
 
     Args:
         epsilon: how far the ratio may fall, in (0, 1); also how far it may rise, unless
             epsilon_high is given. A number, or a Keras schedule over gradient steps.
         epsilon_high: how far the ratio may rise, positive; likewise.
+        around: where the interval of weighted samples lies: "recent", around w, the policy before
+            the update, or "behaviour", around 1, the policy that acted.
     """
 
     epsilon: float | Schedule = 0.2
     epsilon_high: float | Schedule | None = None
+    around: Literal["recent", "behaviour"] = "recent"
 
     def __post_init__(self) -> None:
+        if self.around not in ("recent", "behaviour"):
+            raise ValueError(
+                f"around must be recent or behaviour. Received: around={self.around!r}"
+            )
         if not is_schedule(self.epsilon) and not 0.0 < self.epsilon < 1.0:
             raise ValueError(f"epsilon must be in (0, 1). Received: epsilon={self.epsilon}")
         check_positive("epsilon_high", self.epsilon_high)
@@ -142,6 +150,7 @@ class Clip:
         ratio, center = _weighted(new_dist, old_dist, actions, advantages, importance_weights)
         epsilon = now(self.epsilon, gradient_steps)
         high = epsilon if self.epsilon_high is None else now(self.epsilon_high, gradient_steps)
+        center = center if self.around == "recent" else 1.0
         low, high = center - epsilon, center + high
         clipped = tf.clip_by_value(ratio, low, high)
         loss = -tf.minimum(ratio * advantages, clipped * advantages)

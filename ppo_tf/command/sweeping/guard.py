@@ -23,10 +23,12 @@ GRACE_SECONDS = 20.0  # for the run to end on its own
 
 def main(command: Sequence[str]) -> int:
     """Runs a command; returns its exit code."""
+    if hasattr(signal, "pthread_sigmask"):  # Ray's workers block it, which the run would inherit
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
         # Signals to the group are for the run. They are not ignored here: that would be inherited.
-        # An ignored hang-up (nohup) stays so; an ignored SIGINT is Ray's, and the sweep sends it.
+        # An ignored hang-up (nohup) stays so; SIGINT never does, as the sweep sends it.
         if number is not None and (name == "SIGINT" or signal.getsignal(number) != signal.SIG_IGN):
             signal.signal(number, lambda number, frame: None)
     linux = sys.platform == "linux"
